@@ -1,0 +1,199 @@
+"""The schema: default, allowed values and source of every field.
+
+The defaults are the digits job, which runs anywhere in minutes; where DARTS or the paper differs, the note says so. Files
+under `configs/` hold overrides only.
+"""
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.operations import DARTS_OPERATIONS
+from lfr_darts_jax.operations import OPERATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+  """One field of the config.
+
+  Attributes:
+    default: its value in the digits job.
+    kind: its type.
+    allowed: the allowed values in words, for the error message.
+    check: whether a value of that type is allowed.
+    note: what it means, and where its default comes from.
+    optional: whether None is allowed too.
+  """
+  default: Any
+  kind: type
+  allowed: str
+  check: Callable[[Any], bool]
+  note: str
+  optional: bool = False
+
+
+def _integer(default, low, note, high=10**9, optional=False):
+  return Field(default, int, f"integers from {low} to {high}", lambda v: low <= v <= high, note, optional)
+
+
+def _number(default, low, high, note, optional=False):
+  return Field(default, float, f"numbers from {low} to {high}", lambda v: low <= v <= high, note, optional)
+
+
+def _choice(default, choices, note):
+  return Field(default, type(default), ", ".join(map(str, choices)), lambda v: v in choices, note)
+
+
+def _flag(default, note):
+  return Field(default, bool, "True, False", lambda v: True, note)
+
+
+def _text(default, note, optional=False):
+  return Field(default, str, "non-empty text", lambda v: bool(v), note, optional)
+
+
+def _rounds(value):
+  if not all(isinstance(r, (tuple, list)) and len(r) == 2 for r in value):
+    return False
+  shares, counts = [r[0] for r in value], [r[1] for r in value]
+  return (all(isinstance(s, (int, float)) and 0 < s < 1 for s in shares) and list(shares) == sorted(shares)
+          and all(type(c) is int and c >= 2 for c in counts) and list(counts) == sorted(counts, reverse=True))
+
+
+FIELDS: dict[str, Field] = {
+    "seed": _integer(0, 0, "of every random choice: initial values, order of data, split of the train set", 2**31 - 1),
+
+    "data.name": _text("digits", "digits, folder, or the name of a TFDS image classification data set"),
+    "data.dir": _text(None, "TFDS's data_dir, or the image folder that holds train/<class>/*", optional=True),
+    "data.image_size": _integer(8, 4, "height and width, pixels", 1024),
+    "data.channels": Field(1, int, "1, 3", lambda v: v in (1, 3), "1 grey, 3 RGB"),
+    "data.num_classes": _integer(10, 2, "classes", 100_000),
+    "data.search_fraction": _number(1.0, 1e-6, 1.0, "share of the train split used in the search, halved for weights and alphas; DARTS 1"),
+    "data.flip": _flag(False, "random horizontal flips; DARTS on CIFAR-10: True"),
+    "data.crop_padding": _integer(1, 0, "random crops from images padded by so many pixels; DARTS on CIFAR-10: 4", 64),
+
+    "plan.name": _choice("lfr_darts", ("lfr_darts", "darts", "pdarts", "joint"), "which cells are searched, in which order"),
+    "plan.derived_copies": _integer(1, 1, "layers of every derived normal cell in the supernet; the paper: 'increasing the number of this cell'; our choice 2, digits 1", 20),
+    "plan.searched_copies": _integer(1, 1, "layers of the searched normal cell, which share its alphas; our choice 2, small configs 1", 20),
+    "plan.inherit_weights": _flag(True, "whether a deeper supernet starts from the weights of the one before; our choice"),
+    "plan.pdarts_layers": Field((5, 11, 17), tuple, "three increasing depths of at least 3", lambda v: len(v) == 3 and all(type(n) is int for n in v) and 3 <= v[0] < v[1] < v[2] <= 100, "layers per stage of pdarts (P-DARTS, section 4.2)"),
+    "plan.pdarts_skip_dropout": Field((0.0, 0.4, 0.7), tuple, "three rates from 0 to 0.99", lambda v: len(v) == 3 and all(isinstance(r, (int, float)) and 0 <= r <= 0.99 for r in v), "initial dropout on skip_connect per stage of pdarts (P-DARTS, section 4.2)"),
+    "plan.pdarts_max_skip_connects": _integer(2, 0, "cap of skip_connects in a normal cell of pdarts (P-DARTS, section 3.3)", 100),
+
+    "search.epochs": _integer(15, 1, "epochs per iteration; DARTS 50"),
+    "search.batch_size": _integer(32, 2, "images per update and half; DARTS 64", 65536),
+    "search.channels": _integer(8, 2, "features of a node before the first reduction; DARTS 16", 4096),
+    "search.layers": _integer(8, 3, "depth of the supernet of plans with a fixed depth, darts and joint; DARTS 8", 100),
+    "search.nodes": _integer(3, 1, "intermediate nodes of a cell; DARTS 4", 16),
+    "search.operations": Field(DARTS_OPERATIONS, tuple, f"at least two different ones of {', '.join(OPERATIONS)}", lambda v: len(set(v)) == len(v) >= 2 and set(v) <= set(OPERATIONS) and len(set(v) - {"none"}) >= 1, "candidates of every edge; DARTS's eight"),
+    "search.order": _choice(1, (1, 2), "of the bilevel gradient: 1 takes the weights as they are, 2 differentiates through their next step (DARTS, section 2.3)"),
+    "search.inner_learning_rate": _number(None, 0.0, 10.0, "xi of order 2; None: the weights' current rate, as DARTS", optional=True),
+    "search.warmup_fraction": _number(0.3, 0.0, 1.0, "share of an iteration's updates that train weights alone; our choice"),
+    "search.updates_per_dispatch": _integer(20, 1, "updates run in one call of the device", 100_000),
+    "search.learning_rate": _number(0.025, 1e-9, 10.0, "of the weights; DARTS"),
+    "search.min_learning_rate": _number(0.001, 0.0, 10.0, "at the end of the cosine; DARTS"),
+    "search.momentum": _number(0.9, 0.0, 0.9999, "of the weights; DARTS"),
+    "search.weight_decay": _number(3e-4, 0.0, 1.0, "L2 of the weights; DARTS"),
+    "search.gradient_clip": _number(5.0, 1e-6, 1e9, "global norm of the weights' gradient; DARTS"),
+    "search.alpha_learning_rate": _number(6e-3, 1e-9, 10.0, "Adam's, of the alphas; DARTS 3e-4, which in the few updates of a small search leaves them uniform"),
+    "search.alpha_beta1": _number(0.5, 0.0, 0.9999, "Adam's, of the alphas; DARTS"),
+    "search.alpha_beta2": _number(0.999, 0.0, 0.99999, "Adam's, of the alphas; DARTS"),
+    "search.alpha_weight_decay": _number(1e-3, 0.0, 1.0, "L2 of the alphas, added to their gradient; DARTS"),
+
+    "prune.rule": _choice("softmax", ("softmax", "random"), "which connections are weak; softmax: smallest softmax(alpha), our reading of 'prune out weak connections'; random: a control"),
+    "prune.rounds": Field(None, tuple, "((share of the iteration, operations kept per edge), ...), shares rising in (0, 1), counts falling, at least 2", _rounds, "when operations are pruned; None: the plan's own", optional=True),
+
+    "network.channels": _integer(16, 2, "features of a node before the first reduction in the final network; DARTS 36", 4096),
+    "network.layers": _integer(5, 3, "cells of the final network; DARTS 20, on ImageNet 14", 200),
+    "network.stem": _choice("cifar", ("cifar", "imagenet"), "one convolution, or three that divide the resolution by 8"),
+    "network.edges": _choice("auto", ("auto", "scan", "unroll"), "whether a mixed cell loops over its edges; auto: on the CPU"),
+
+    "train.epochs": _integer(60, 1, "DARTS 600, on ImageNet 250"),
+    "train.batch_size": _integer(32, 2, "DARTS 96", 65536),
+    "train.learning_rate": _number(0.025, 1e-9, 100.0, "peak; DARTS"),
+    "train.schedule": _choice("cosine", ("cosine", "linear"), "decay to zero; DARTS cosine"),
+    "train.warmup_epochs": _integer(0, 0, "epochs of linear rise to the peak; DARTS 0, P-DARTS on ImageNet 5"),
+    "train.momentum": _number(0.9, 0.0, 0.9999, "DARTS"),
+    "train.weight_decay": _number(3e-4, 0.0, 1.0, "L2; DARTS, on ImageNet 3e-5"),
+    "train.gradient_clip": _number(5.0, 1e-6, 1e9, "global norm; DARTS"),
+    "train.label_smoothing": _number(0.0, 0.0, 0.99, "DARTS 0, on ImageNet 0.1"),
+    "train.auxiliary_weight": _number(0.4, 0.0, 10.0, "of the auxiliary head's loss, 0 for none; DARTS"),
+    "train.drop_path": _number(0.1, 0.0, 0.99, "probability of dropping an edge at the end, rising from 0; DARTS 0.2, on ImageNet 0"),
+    "train.cutout": _integer(0, 0, "side of the square blanked in every image, pixels, 0 for none; DARTS on CIFAR-10: 16", 1024),
+    "train.updates_per_dispatch": _integer(100, 1, "updates run in one call of the device", 100_000),
+
+    "checkpoint.interval": _number(300.0, 0.0, 1e9, "seconds between checkpoints; 0: after every dispatch"),
+    "checkpoint.keep": _integer(2, 1, "checkpoints kept", 1000),
+}
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The default config, under the name that config files use for theirs."""
+  config = ml_collections.ConfigDict()
+  for name, field in FIELDS.items():
+    *groups, leaf = name.split(".")
+    node = config
+    for group in groups:
+      if group not in node:
+        node[group] = ml_collections.ConfigDict()
+      node = node[group]
+    node[leaf] = field.default if field.default is not None else config_dict.placeholder(field.kind)
+  return config.lock()
+
+
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Dotted names to values; tuples as lists, so that it equals what JSON gives back."""
+  plain = lambda v: [plain(w) for w in v] if isinstance(v, (tuple, list)) else v
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      flat |= {f"{name}.{k}": v for k, v in flatten(value).items()}
+    else:
+      flat[name] = plain(value)
+  return flat
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks every field, and those that depend on each other.
+
+  Raises:
+    UsageError: for the first field that is unknown, missing, of a wrong type or out of range.
+  """
+  flat = flatten(config)
+  for name in flat:
+    if name not in FIELDS:
+      group = name.rpartition(".")[0]
+      known = [f for f in FIELDS if f.rpartition(".")[0] == group] or sorted({f.partition(".")[0] for f in FIELDS})
+      raise UsageError(f"config.{name}: unknown field; allowed are {', '.join(known)}")
+  for name, field in FIELDS.items():
+    if name not in flat:
+      raise UsageError(f"config.{name}: missing; allowed are {field.allowed}")
+    value = flat[name]
+    if value is None and field.optional:
+      continue
+    kinds = {float: (float, int), tuple: (tuple, list)}.get(field.kind, (field.kind,))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and field.kind is not bool) or not field.check(value):
+      raise UsageError(f"config.{name}: {value!r}; allowed are {field.allowed}{' or None' if field.optional else ''}")
+  _validate_together(config)
+
+
+def _validate_together(config):
+  if config.search.min_learning_rate > config.search.learning_rate:
+    raise UsageError(f"config.search.min_learning_rate: {config.search.min_learning_rate}; allowed are numbers up to "
+                     f"config.search.learning_rate, {config.search.learning_rate}")
+  if config.data.name == "folder" and not config.data.dir:
+    raise UsageError("config.data.dir: None; allowed is the folder that holds train/<class>/*, as config.data.name is folder")
+  if config.plan.name in ("lfr_darts", "joint"):
+    for name in ("network.layers", "search.layers") if config.plan.name == "joint" else ("network.layers",):
+      group, leaf = name.split(".")
+      if config[group][leaf] < 5:
+        raise UsageError(f"config.{name}: {config[group][leaf]}; allowed are at least 5, one for every cell of the plan")
+  if config.train.cutout > 2 * config.data.image_size:
+    raise UsageError(f"config.train.cutout: {config.train.cutout}; allowed are at most twice config.data.image_size, "
+                     f"{config.data.image_size}")
+  if config.train.warmup_epochs >= config.train.epochs:
+    raise UsageError(f"config.train.warmup_epochs: {config.train.warmup_epochs}; allowed are fewer than "
+                     f"config.train.epochs, {config.train.epochs}")

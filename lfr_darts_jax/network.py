@@ -1,0 +1,124 @@
+"""Stem, layers and heads: the supernet and the final network are one module with different cells and settings."""
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lfr_darts_jax import genotype
+from lfr_darts_jax.cell import Cell
+from lfr_darts_jax.convolution import kernel_init
+from lfr_darts_jax.operations import batch_norm
+from lfr_darts_jax.operations import convolution
+
+STEM_MULTIPLIER = 3  # DARTS: the CIFAR stem is three times as wide as the first node.
+
+
+class Outputs(NamedTuple):
+  """Logits `[batch, classes]` of the classifier, and of the auxiliary head where there is one."""
+  logits: jax.Array
+  auxiliary: jax.Array | None
+
+
+class Network(nn.Module):
+  """A layout of cells between a stem and a classifier.
+
+  Attributes:
+    layout: names of the layers' cells, shallow to deep.
+    cells: the cells that the layout names.
+    operations: names of the columns of every mixture.
+    channels: features of a node before the first reduction; doubled by every reduction.
+    num_classes: size of the output.
+    stem: "cifar" (one convolution) or "imagenet" (three strided ones, an eighth of the resolution).
+    searching: see `operations.Operation`.
+    auxiliary: whether there is an auxiliary head after the last reduction cell (computed in training only).
+    edges: see `Cell`; "auto" takes "scan" on the CPU.
+  """
+  layout: tuple[str, ...]
+  cells: tuple[genotype.Cell, ...]
+  operations: tuple[str, ...]
+  channels: int
+  num_classes: int
+  stem: str = "cifar"
+  searching: bool = False
+  auxiliary: bool = False
+  edges: str = "auto"
+
+  @nn.compact
+  def __call__(self, images: jax.Array, mixtures: dict[str, jax.Array] | None = None, train: bool = False,
+               drop_path: jax.Array | None = None, skip_dropout: jax.Array | None = None) -> Outputs:
+    """Classifies images.
+
+    Args:
+      images: `[batch, height, width, channels]`, normalised.
+      mixtures: `[edges, operations]` for every cell that is mixed.
+      train: whether batch norms use and update the batch's statistics, and the auxiliary head is computed.
+      drop_path: see `Cell`; needs the rng "dropout".
+      skip_dropout: see `MixedOp`; needs the rng "dropout".
+    """
+    cells = {cell.name: cell for cell in self.cells}
+    edges = self.edges
+    if edges == "auto":
+      edges = "scan" if jax.default_backend() == "cpu" else "unroll"
+    last_reduction = max((i for i, name in enumerate(self.layout) if cells[name].kind == genotype.REDUCTION), default=-1)
+    if self.stem == "cifar":
+      x = convolution(STEM_MULTIPLIER * self.channels, (3, 3), padding=1, name="stem")(images)
+      before = previous = batch_norm(train)(x)
+      reduced = False
+    else:
+      before, previous = ImagenetStem(self.channels, name="stem")(images, train)
+      reduced = True
+    channels, auxiliary = self.channels, None
+    for i, name in enumerate(self.layout):
+      reducing = cells[name].kind == genotype.REDUCTION
+      channels *= 2 if reducing else 1
+      cell = Cell(cells[name], channels, reduced, self.searching, self.operations, edges, name=f"layer_{i}")
+      mixture = (mixtures or {}).get(name)
+      before, previous = previous, cell(before, previous, mixture, train, drop_path, skip_dropout)
+      reduced = reducing
+      if self.auxiliary and i == last_reduction and (train or self.is_initializing()):
+        norm_last = self.stem == "cifar"
+        auxiliary = AuxiliaryHead(self.num_classes, norm_last, name="auxiliary")(previous, train)
+    features = jnp.mean(previous, axis=(1, 2))
+    return Outputs(nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")(features), auxiliary)
+
+
+class ImagenetStem(nn.Module):
+  """DARTS's ImageNet stem: the first layer sees a quarter of the resolution from two before, an eighth from before."""
+  channels: int
+
+  @nn.compact
+  def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+    x = images
+    outputs = []
+    for i, (features, relu_first) in enumerate(((self.channels // 2, False), (self.channels, True),
+                                                (self.channels, True))):
+      x = nn.relu(x) if relu_first else x
+      x = convolution(features, (3, 3), strides=2, padding=1, name=f"conv_{i}")(x)
+      x = batch_norm(train)(x)
+      outputs.append(x)
+    return outputs[1], outputs[2]
+
+
+class AuxiliaryHead(nn.Module):
+  """DARTS's auxiliary classifier: average pooling to 2x2, then a 1x1, a 2x2 and a dense layer.
+
+  DARTS pools 8x8 images by 5 with stride 3, and 7x7 ones by 5 with stride 2; other sizes follow the same pattern.
+
+  Attributes:
+    num_classes: size of the output.
+    norm_last: batch norm after the second convolution; DARTS's ImageNet head lacks it.
+  """
+  num_classes: int
+  norm_last: bool
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    sizes = x.shape[1:3]
+    window = tuple(min(max(5, n // 2 + 1), n - 1) for n in sizes)
+    stride = tuple(n - w for n, w in zip(sizes, window))
+    x = nn.avg_pool(nn.relu(x), window, stride)
+    x = nn.relu(batch_norm(train)(convolution(128, (1, 1))(x)))
+    x = convolution(768, (2, 2), padding="VALID")(x)
+    x = nn.relu(batch_norm(train)(x) if self.norm_last else x)
+    return nn.Dense(self.num_classes, kernel_init=kernel_init)(x.reshape(x.shape[0], -1))

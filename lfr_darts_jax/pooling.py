@@ -1,0 +1,69 @@
+"""Max pooling whose backward pass is cheap on every platform.
+
+The backward pass of `lax.reduce_window` (select-and-scatter) costs more on the CPU than all convolutions of a mixed
+op together. Remembering which tap won turns it into nine shifted selects.
+"""
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from lfr_darts_jax.depthwise import shifted
+from lfr_darts_jax.depthwise import spread
+
+SIZE = 3
+PAD = 1
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool(x: jax.Array, stride: int) -> jax.Array:
+  """Maximum over 3x3 windows, padded by one; the first maximum of a window takes the gradient, as in PyTorch.
+
+  Args:
+    x: `[batch, height, width, channels]`.
+    stride: step between windows, in pixels.
+
+  Returns:
+    `[batch, ceil(height / stride), ceil(width / stride), channels]`.
+  """
+  return _maximum(x, stride)[0]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _maximum(x, stride):
+  padded = jnp.pad(x, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)), constant_values=-jnp.inf)
+  views = shifted(padded, SIZE, stride, 1, tuple(-(-n // stride) for n in x.shape[1:3]))
+  best, winner = views[0], jnp.zeros(views[0].shape, jnp.int8)
+  for tap, view in enumerate(views[1:], 1):
+    winner = jnp.where(view > best, jnp.int8(tap), winner)
+    best = jnp.maximum(best, view)
+  return best, winner
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _scatter(g, winner, stride, image):
+  """Sends each output's gradient to the pixel that won: `[batch, *image, channels]`."""
+  # Input pixel p is tap t of the output at p - t, so the views run through the taps backwards.
+  views = zip(shifted(spread(g, SIZE, stride, 1, PAD, image), SIZE, 1, 1, image),
+              shifted(spread(winner, SIZE, stride, 1, PAD, image), SIZE, 1, 1, image))
+  last = SIZE * SIZE - 1
+  return sum(jnp.where(won == last - tap, view, 0) for tap, (view, won) in enumerate(views))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _gather(x, winner, stride):
+  """Reads at each output the pixel that won: the transpose of `_scatter`."""
+  views = shifted(jnp.pad(x, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0))), SIZE, stride, 1, winner.shape[1:3])
+  return sum(jnp.where(winner == tap, view, 0) for tap, view in enumerate(views))
+
+
+def _max_pool_forward(x, stride):
+  best, winner = _maximum(x, stride)
+  return best, (winner, x.shape[1:3])
+
+
+max_pool.defvjp(_max_pool_forward, lambda stride, saved, g: (_scatter(g, saved[0], stride, saved[1]),))
+_scatter.defvjp(
+    lambda g, winner, stride, image: (_scatter(g, winner, stride, image), winner),
+    lambda stride, image, winner, x: (_gather(x, winner, stride), None))
