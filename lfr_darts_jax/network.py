@@ -4,10 +4,12 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from lfr_darts_jax import genotype
 from lfr_darts_jax.cell import Cell
 from lfr_darts_jax.convolution import kernel_init
+from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.operations import batch_norm
 from lfr_darts_jax.operations import convolution
 
@@ -63,7 +65,7 @@ class Network(nn.Module):
     last_reduction = max((i for i, name in enumerate(self.layout) if cells[name].kind == genotype.REDUCTION), default=-1)
     if self.stem == "cifar":
       x = convolution(STEM_MULTIPLIER * self.channels, (3, 3), padding=1, name="stem")(images)
-      before = previous = batch_norm(train)(x)
+      before = previous = batch_norm(train, name="stem_norm")(x)
       reduced = False
     else:
       before, previous = ImagenetStem(self.channels, name="stem")(images, train)
@@ -122,3 +124,44 @@ class AuxiliaryHead(nn.Module):
     x = convolution(768, (2, 2), padding="VALID")(x)
     x = nn.relu(batch_norm(train)(x) if self.norm_last else x)
     return nn.Dense(self.num_classes, kernel_init=kernel_init)(x.reshape(x.shape[0], -1))
+
+
+def supernet(config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: tuple[genotype.Cell, ...]) -> Network:
+  """The supernet of one iteration.
+
+  Raises:
+    UsageError: see `check_resolution`.
+  """
+  check_resolution(config, layout, cells)
+  return Network(layout, cells, tuple(config.search.operations), config.search.channels, config.data.num_classes,
+                 stem=config.network.stem, searching=True, edges=config.network.edges)
+
+
+def final_network(config: ml_collections.ConfigDict, cells: genotype.Genotype) -> Network:
+  """The network that is trained from scratch: `network.layers` derived cells.
+
+  Raises:
+    UsageError: see `check_resolution`, and where the layers can't hold the genotype's cells.
+  """
+  layout = cells.layout(config.network.layers)
+  auxiliary = config.train.auxiliary_weight > 0
+  check_resolution(config, layout, cells.cells, auxiliary)
+  return Network(layout, cells.cells, tuple(config.search.operations), config.network.channels, config.data.num_classes,
+                 stem=config.network.stem, auxiliary=auxiliary, edges=config.network.edges)
+
+
+def check_resolution(config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: tuple[genotype.Cell, ...],
+                     auxiliary: bool = False) -> None:
+  """Checks that every reduction still has an image to halve.
+
+  Raises:
+    UsageError: where `data.image_size` does not bear the layout's reductions, or the auxiliary head after them.
+  """
+  reductions = sum(cell.kind == genotype.REDUCTION for name in layout for cell in cells if cell.name == name)
+  halvings = reductions + (3 if config.network.stem == "imagenet" else 0)
+  # The last reduction needs two pixels to halve, and the auxiliary head needs two behind it.
+  needed = 2 ** (halvings - 1) + 1 if not auxiliary or not reductions else 2**halvings + 1
+  if halvings and config.data.image_size < needed:
+    raise UsageError(f"config.data.image_size: {config.data.image_size}; {reductions} reductions"
+                     f"{' and the auxiliary head' if auxiliary else ''} behind the {config.network.stem} stem allow "
+                     f"{needed} or more")

@@ -26,9 +26,10 @@ convolution = functools.partial(
     nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated)
 
 
-def batch_norm(train: bool, affine: bool = True) -> nn.BatchNorm:
+def batch_norm(train: bool, affine: bool = True, name: str | None = None) -> nn.BatchNorm:
   """Batch norm with PyTorch's defaults: momentum 0.1 there is 0.9 here, epsilon 1e-5."""
-  return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, use_scale=affine, use_bias=affine)
+  return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, use_scale=affine, use_bias=affine,
+                      name=name)
 
 
 class Operation(nn.Module):

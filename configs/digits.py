@@ -1,0 +1,10 @@
+"""The default job: scikit-learn's 1,797 digits, from images to a layered genotype and a tested network.
+
+    python -m lfr_darts_jax.main --workdir=runs/digits
+"""
+from lfr_darts_jax import config as schema
+
+
+def get_config():
+  """The schema's defaults."""
+  return schema.get_config()

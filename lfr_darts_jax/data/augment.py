@@ -1,0 +1,52 @@
+"""Normalisation and augmentation, inside jit."""
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+
+def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Mean and standard deviation of every channel of uint8 images `[n, height, width, channels]`, on a scale of 0 to 1."""
+  # From counts of the 256 values: exact, and no float copy of the data set.
+  values = np.arange(256) / 255
+  means, deviations = [], []
+  for channel in range(images.shape[-1]):
+    counts = np.bincount(images[..., channel].ravel(), minlength=256)
+    mean = float(counts @ values / counts.sum())
+    means.append(mean)
+    # A constant channel carries nothing; dividing it by one keeps it finite.
+    deviations.append(float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum())) or 1.0)
+  return tuple(means), tuple(deviations)
+
+
+def normalize(images: jax.Array, mean: tuple[float, ...], deviation: tuple[float, ...]) -> jax.Array:
+  """uint8 images to float32 of zero mean and unit deviation per channel over the train split."""
+  return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(deviation)
+
+
+def crop_and_flip(images: jax.Array, key: jax.Array, config: ml_collections.ConfigDict) -> jax.Array:
+  """Random crops of images padded with zeros by `data.crop_padding`, and flips where `data.flip` allows them."""
+  crop_key, flip_key = jax.random.split(key)
+  batch, height, width, channels = images.shape
+  pad = config.data.crop_padding
+  if pad:
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    corners = jax.random.randint(crop_key, (batch, 2), 0, 2 * pad + 1)
+    crop = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
+    images = jax.vmap(crop)(padded, corners)
+  if config.data.flip:
+    flips = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
+    images = jnp.where(flips, images[:, :, ::-1], images)
+  return images
+
+
+def cutout(images: jax.Array, key: jax.Array, size: int) -> jax.Array:
+  """Blanks a square around a random pixel of every normalised image; squares are cut off at the border.
+
+  DeVries & Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
+  """
+  batch, height, width, _ = images.shape
+  centres = jax.random.randint(key, (2, batch, 1), 0, jnp.array([height, width])[:, None, None])
+  inside = lambda n, centre: (jnp.arange(n) >= centre - size // 2) & (jnp.arange(n) < centre - size // 2 + size)
+  hole = inside(height, centres[0])[:, :, None] & inside(width, centres[1])[:, None, :]
+  return jnp.where(hole[..., None], 0, images)

@@ -1,0 +1,87 @@
+"""Image classification data sets of tensorflow-datasets, read without TensorFlow."""
+from collections.abc import Callable
+from concurrent import futures
+import os
+
+from absl import logging
+import numpy as np
+
+from lfr_darts_jax.errors import UsageError
+
+# One request of a reader: large enough to amortise the call, small enough to keep all cores busy to the end.
+CHUNK = 1000
+
+
+def load_tfds(name: str, data_dir: str | None, image_size: int
+              ) -> tuple[Callable[[str], tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
+  """Opens a data set, preparing it first where it is not there.
+
+  Args:
+    name: the name that `tfds.builder` takes.
+    data_dir: TFDS's `data_dir`, None for its default.
+    image_size: images of varying sizes are resized to it; those of one size stay as they are.
+
+  Returns:
+    A function from "train" or "test" to uint8 images and int32 labels, and the class names. A data set without a test
+    split is tested on its validation split.
+
+  Raises:
+    UsageError: where the data set is unknown or none of image classification, or TensorFlow is missing to prepare it.
+  """
+  import tensorflow_datasets as tfds
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    reason = str(error).strip().partition("\n")[0]
+    raise UsageError(f"config.data.name: {name!r}; allowed are digits, folder, and names that TFDS knows ({reason})") from None
+  except ImportError:
+    raise _tensorflow_missing(name, data_dir) from None
+  if not builder.is_prepared():
+    builder = _prepare(tfds, name, data_dir)
+  features = builder.info.features
+  keys = {kind: [k for k, f in features.items() if isinstance(f, kind)] for kind in (tfds.features.Image, tfds.features.ClassLabel)}
+  if not all(keys.values()):
+    raise UsageError(f"config.data.name: {name!r} has no images with class labels; allowed are image classification data sets")
+  (image_key, *_), (label_key, *_) = keys.values()
+  test = "test" if "test" in builder.info.splits else "validation"
+  for split in ("train", test):
+    if split not in builder.info.splits:
+      raise UsageError(f"config.data.name: {name!r} has no {split} split; it has {', '.join(builder.info.splits)}")
+  resize = None in features[image_key].shape
+
+  def read(split):
+    source = builder.as_data_source(split=test if split == "test" else split)
+    chunks = [range(i, min(i + CHUNK, len(source))) for i in range(0, len(source), CHUNK)]
+
+    def decode(chunk):
+      rows = [(row[image_key], row[label_key]) for row in source.__getitems__(list(chunk))]
+      return [(_resize(image, image_size) if resize else image, label) for image, label in rows]
+
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      rows = [row for part in pool.map(decode, chunks) for row in part]
+    return np.stack([image for image, _ in rows]), np.array([label for _, label in rows], np.int32)
+
+  return read, tuple(features[label_key].names)
+
+
+def _prepare(tfds, name, data_dir):
+  try:
+    import tensorflow  # noqa: F401
+  except ImportError:
+    raise _tensorflow_missing(name, data_dir) from None
+  logging.info("Preparing %s in %s", name, data_dir)
+  # On TFDS's default format, tfrecord, as_data_source does not work.
+  builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+  builder.download_and_prepare()
+  return builder
+
+
+def _tensorflow_missing(name, data_dir):
+  return UsageError(f"config.data.name: {name} is not prepared in {data_dir or 'the default data_dir of TFDS'}; preparing "
+                    "it needs TensorFlow: pip install 'lfr-darts-jax[prepare]'")
+
+
+def _resize(image, size):
+  from PIL import Image
+  squeezed = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+  return np.asarray(squeezed.resize((size, size), Image.Resampling.BILINEAR)).reshape(size, size, image.shape[-1])

@@ -1,0 +1,310 @@
+"""The search: for each iteration build, update, prune, deepen; returns the layered genotype."""
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from lfr_darts_jax import bilevel
+from lfr_darts_jax import cost
+from lfr_darts_jax import deepen
+from lfr_darts_jax import plans
+from lfr_darts_jax import prune
+from lfr_darts_jax import transplant
+from lfr_darts_jax.checkpoint import Checkpoints
+from lfr_darts_jax.data import augment
+from lfr_darts_jax.data import batches
+from lfr_darts_jax.data import sources
+from lfr_darts_jax.evaluate import evaluate
+from lfr_darts_jax.genotype import Cell
+from lfr_darts_jax.genotype import edges
+from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.interrupt import Interrupt
+from lfr_darts_jax.metrics import Metrics
+from lfr_darts_jax.metrics import Progress
+from lfr_darts_jax.network import Network
+from lfr_darts_jax.network import supernet
+from lfr_darts_jax.relaxation import entropy
+from lfr_darts_jax.relaxation import mixture_weights
+from lfr_darts_jax.state import SearchState
+
+ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
+
+
+def updates_per_iteration(config: ml_collections.ConfigDict, train_images: int) -> int:
+  """Updates of one iteration: `search.epochs` passes over a data half, the last incomplete batch of each left out."""
+  half = int(train_images * config.data.search_fraction) // 2
+  return config.search.epochs * max(half // config.search.batch_size, 1)
+
+
+def work(config: ml_collections.ConfigDict, train_images: int) -> float:
+  """Work of the whole search, for `Progress`."""
+  plan = plans.make(config)
+  updates = updates_per_iteration(config, train_images)
+  return sum(_iteration_work(config, plan, i, updates) for i in range(len(plan.iterations)))
+
+
+def _iteration_work(config, plan, index, updates):
+  """Before the search the derived cells are not known; `prune.derive` of nothing learnt gives cells as large."""
+  iteration = plan.iterations[index]
+  operations = tuple(config.search.operations)
+  guess = lambda c: prune.derive(c, np.ones((len(c.candidates), len(operations))), operations)
+  cells = tuple(c if c.name in iteration.searched else guess(c) for c in plan.cells)
+  done, total = 0, 0.0
+  for step, keep in [*iteration.round_steps(updates), (updates, 1)]:
+    total += (step - done) * _update_work(config, iteration.layout, cells)
+    cells = tuple(prune.prune_operations(c, np.ones((len(c.candidates), len(operations))), operations, keep)
+                  if c.name in iteration.searched else c for c in cells)
+    done = step
+  return total
+
+
+def _update_work(config, layout, cells):
+  # Two half-steps in an update, one in the warm-up.
+  halves = 2 - config.search.warmup_fraction
+  return halves * config.search.batch_size * cost.work(layout, cells, config.search.channels, config.data.image_size)
+
+
+@dataclasses.dataclass
+class _Place:
+  """Where the search stands.
+
+  Attributes:
+    iteration: index in the plan.
+    cells: every cell's candidates.
+    pruned: rounds done in this iteration.
+    seconds: of search so far, over all processes.
+  """
+  iteration: int
+  cells: tuple[Cell, ...]
+  pruned: int
+  seconds: float
+
+  def to_json(self) -> dict[str, Any]:
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_json(cls, value: dict[str, Any]) -> "_Place":
+    cells = tuple(Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"])
+    return cls(value["iteration"], cells, value["pruned"], value["seconds"])
+
+
+class Search:
+  """One search in one work directory."""
+
+  def __init__(self, config: ml_collections.ConfigDict, dataset: sources.Dataset, workdir: pathlib.Path,
+               metrics: Metrics, progress: Progress, interrupt: Interrupt):
+    """Prepares a search.
+
+    Args:
+      config: the config, validated.
+      dataset: the data; of its train split alone.
+      workdir: where checkpoints go, into `search/`.
+      metrics: where scalars go.
+      progress: the line on the terminal.
+      interrupt: asked after every dispatch.
+
+    Raises:
+      UsageError: where the data or the image size do not bear the config.
+    """
+    self._config, self._metrics, self._progress, self._interrupt = config, metrics, progress, interrupt
+    self._operations = tuple(config.search.operations)
+    self._plan = plans.make(config)
+    images, labels = dataset.train
+    self._mean, self._deviation = augment.statistics(images)
+    self._halves = jnp.asarray(sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed))
+    self._split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
+    self._total = updates_per_iteration(config, len(images))
+    for iteration in self._plan.iterations:
+      supernet(config, iteration.layout, self._plan.cells)
+    self._checkpoints = Checkpoints(workdir / "search", config)
+    self._started = time.monotonic()
+
+  def run(self) -> tuple[Genotype, float]:
+    """Searches to the end, from the newest checkpoint where there is one.
+
+    Returns:
+      The layered genotype, and the seconds that the search took over all processes.
+
+    Raises:
+      Interrupted: after a signal; the state is saved.
+    """
+    place = _Place(0, self._plan.cells, 0, 0.0)
+    restored = self._checkpoints.restore(self._shapes)
+    if restored is None:
+      state = self._initial(place)
+    else:
+      state, meta = restored
+      place = _Place.from_json(meta)
+      step = int(state.step)
+      self._metrics.rewind("search", place.iteration, step)
+      self._progress.skip(self._work_before(place.iteration, step))
+      self._progress.say(f"continuing the search at iteration {place.iteration + 1}, update {step}")
+    before = place.seconds
+    while place.iteration < len(self._plan.iterations):
+      state = self._iterate(place, state, before)
+    self._checkpoints.close()
+    return Genotype(place.cells), before + time.monotonic() - self._started
+
+  def _iterate(self, place, state, seconds_before):
+    """One iteration, from wherever it stands: updates and rounds of pruning, then derivation and deepening."""
+    iteration = self._plan.iterations[place.iteration]
+    rounds = iteration.round_steps(self._total)
+    updates, step = self._updates(place), int(state.step)
+    chunk = self._config.search.updates_per_dispatch
+    while step < self._total:
+      boundary = rounds[place.pruned][0] if place.pruned < len(rounds) else self._total
+      # Dispatches end at fixed steps, so that a resumed run repeats the same ones.
+      state, step = self._dispatch(place, updates, state, min(boundary, self._total, (step // chunk + 1) * chunk))
+      while place.pruned < len(rounds) and step >= rounds[place.pruned][0]:
+        state = self._prune(place, state, rounds[place.pruned][1])
+        updates = self._updates(place)
+      place.seconds = seconds_before + time.monotonic() - self._started
+      if step < self._total:
+        self._save(place, state)
+    self._finish(place, state)
+    if place.iteration + 1 < len(self._plan.iterations):
+      state = self._deepen(place, state)
+      self._save(place, state)
+    else:
+      place.iteration += 1
+    return state
+
+  def _dispatch(self, place, updates, state, stop):
+    began, start = time.monotonic(), int(state.step)
+    state, sums = updates.run(state, self._split, self._halves, stop)
+    loss, accuracy, count = (np.asarray(s) for s in sums)
+    seconds = time.monotonic() - began
+    alphas, weights = bilevel.ALPHAS, bilevel.WEIGHTS
+    values = {"train_loss": loss[weights] / count[weights], "train_accuracy": accuracy[weights] / count[weights]}
+    text = f"loss {values['train_loss']:.3f} accuracy {values['train_accuracy']:.3f}"
+    if count[alphas]:
+      values |= {"validation_loss": loss[alphas] / count[alphas], "validation_accuracy": accuracy[alphas] / count[alphas]}
+      text += f" | validation loss {values['validation_loss']:.3f} accuracy {values['validation_accuracy']:.3f}"
+    self._metrics.write("search", place.iteration, stop, values, place.iteration * self._total + stop)
+    iteration = self._plan.iterations[place.iteration]
+    images = count.sum() * self._config.search.batch_size
+    per_image = cost.work(iteration.layout, place.cells, self._config.search.channels, self._config.data.image_size)
+    self._progress.advance(
+        images * per_image,
+        f"search {place.iteration + 1}/{len(self._plan.iterations)} {'+'.join(iteration.searched)} | "
+        f"update {stop}/{self._total} | {text} | {images / seconds:.0f} images/s")
+    logging.debug("updates %d to %d took %.2f s", start, stop, seconds)
+    return state, stop
+
+  def _weights(self, place, state):
+    by_name = {cell.name: cell for cell in place.cells}
+    return {name: np.asarray(mixture_weights(a, jnp.array(by_name[name].live(self._operations))))
+            for name, a in state.alphas.items()}
+
+  def _strengths(self, place, state):
+    rng = np.random.default_rng([self._config.seed, 3, place.iteration, place.pruned])
+    return {name: prune.strengths(self._config.prune.rule, weights, rng)
+            for name, weights in sorted(self._weights(place, state).items())}
+
+  def _prune(self, place, state, keep):
+    """A round: fewer candidates; survivors' weights, moments and alphas go on unbroken."""
+    strength = self._strengths(place, state)
+    place.cells = tuple(prune.prune_operations(c, strength[c.name], self._operations, keep) if c.name in strength else c
+                        for c in place.cells)
+    place.pruned += 1
+    layout = self._plan.iterations[place.iteration].layout
+    self._metrics.write("search", place.iteration, int(state.step), {
+        "pruned_to": keep, **{f"candidates/{c.name}": [list(ops) for ops in c.candidates] for c in place.cells
+                              if c.name in strength}}, self._global_step(place, state))
+    params = transplant.restrict(state.params, layout, place.cells)
+    updates = self._updates(place)
+    return state.replace(
+        params=params, batch_stats=transplant.restrict(state.batch_stats, layout, place.cells),
+        weight_state=transplant.graft(updates.weight_optimizer.init(params), state.weight_state))
+
+  def _finish(self, place, state):
+    """Logs the iteration's outcome and reduces its cells to what it keeps."""
+    iteration = self._plan.iterations[place.iteration]
+    weights = self._weights(place, state)
+    network = supernet(self._config, iteration.layout, place.cells)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    accuracy = 100 - evaluate(network, variables, self._split, self._halves[1], self._config.search.batch_size,
+                              self._mean, self._deviation, weights).error
+    strength = self._strengths(place, state)
+
+    def reduce(cell):
+      if cell.name not in strength:
+        return cell
+      if iteration.keep > 1:
+        return prune.prune_operations(cell, strength[cell.name], self._operations, iteration.keep)
+      cap = self._plan.max_skip_connects if cell.kind == "normal" else None
+      return prune.derive(cell, strength[cell.name], self._operations, cap)
+
+    place.cells = tuple(reduce(cell) for cell in place.cells)
+    values = {"validation_accuracy": accuracy / 100}
+    for cell in place.cells:
+      if cell.name in weights:
+        values |= {f"alphas/{cell.name}": weights[cell.name],
+                   f"entropy/{cell.name}": float(entropy(jnp.asarray(weights[cell.name])).mean()),
+                   f"skip_connects/{cell.name}": cell.count("skip_connect")}
+    self._metrics.write("search", place.iteration, self._total, values, (place.iteration + 1) * self._total)
+    for cell in place.cells:
+      if cell.name in weights:
+        self._progress.say(f"{cell} | entropy {values[f'entropy/{cell.name}']:.3f} | "
+                           f"{values[f'skip_connects/{cell.name}']} skip_connects | validation accuracy {accuracy:.1f} %")
+
+  def _deepen(self, place, state):
+    """Moves on to the next iteration and returns the state in which it starts."""
+    old, new = self._plan.iterations[place.iteration:place.iteration + 2]
+    place.iteration += 1
+    place.pruned = 0
+    fresh = self._initial(place)
+    if not new.inherit:
+      return fresh
+    inherit = lambda f, b: deepen.inherit(f, b, old.layout, new.layout)
+    before = {part: transplant.restrict(tree, old.layout, place.cells)
+              for part, tree in (("params", state.params), ("batch_stats", state.batch_stats))}
+    return fresh.replace(
+        params=inherit(fresh.params, before["params"]), batch_stats=inherit(fresh.batch_stats, before["batch_stats"]),
+        weight_state=deepen.inherit_momentum(fresh.weight_state, state.weight_state, old.layout, new.layout))
+
+  def _network(self, place) -> Network:
+    return supernet(self._config, self._plan.iterations[place.iteration].layout, place.cells)
+
+  def _updates(self, place):
+    iteration = self._plan.iterations[place.iteration]
+    return bilevel.Updates(self._config, self._network(place), iteration.searched, self._total, self._mean,
+                           self._deviation, iteration.skip_dropout)
+
+  def _initial(self, place) -> SearchState:
+    iteration = self._plan.iterations[place.iteration]
+    network, updates = self._network(place), self._updates(place)
+    key = jax.random.fold_in(jax.random.PRNGKey(self._config.seed), place.iteration)
+    weight_key, alpha_key, update_key = jax.random.split(key, 3)
+    rows, columns = len(edges(self._config.search.nodes)), len(self._operations)
+    keys = jax.random.split(alpha_key, len(iteration.searched))
+    alphas = {name: ALPHA_SCALE * jax.random.normal(k, (rows, columns))
+              for name, k in zip(iteration.searched, keys, strict=True)}
+    image = jax.ShapeDtypeStruct((1, *self._split.images.shape[1:]), jnp.float32)
+    variables = network.lazy_init(weight_key, image, alphas)
+    return SearchState(
+        step=jnp.int32(0), params=variables["params"], batch_stats=variables["batch_stats"], alphas=alphas,
+        weight_state=updates.weight_optimizer.init(variables["params"]),
+        alpha_state=updates.alpha_optimizer.init(alphas), key=update_key)
+
+  def _shapes(self, meta):
+    return jax.eval_shape(lambda: self._initial(_Place.from_json(meta)))
+
+  def _global_step(self, place, state):
+    return place.iteration * self._total + int(state.step)
+
+  def _save(self, place, state):
+    """Saves where the interval has passed or a signal asks for it; then gives way to the signal."""
+    save = self._checkpoints.save if self._interrupt.requested else self._checkpoints.save_if_due
+    save(self._global_step(place, state), state, place.to_json())
+    self._interrupt.check()
+
+  def _work_before(self, iteration, step):
+    whole = [_iteration_work(self._config, self._plan, i, self._total) for i in range(iteration + 1)]
+    return sum(whole[:-1]) + whole[-1] * step / self._total

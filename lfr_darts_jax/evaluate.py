@@ -1,0 +1,84 @@
+"""Exact error over padded batches; driver and trainer both use it."""
+import functools
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lfr_darts_jax.data import augment
+from lfr_darts_jax.data import batches
+from lfr_darts_jax.network import Network
+
+
+class Evaluation(NamedTuple):
+  """Counts over a data set.
+
+  Attributes:
+    confusion: `[classes, classes]`, images by true class, then by predicted class.
+    top5: images whose class is among the five most probable.
+  """
+  confusion: np.ndarray
+  top5: int
+
+  @property
+  def total(self) -> int:
+    """Images seen."""
+    return int(self.confusion.sum())
+
+  @property
+  def error(self) -> float:
+    """Top-1 error in percent."""
+    return 100 * (1 - float(np.trace(self.confusion)) / self.total)
+
+  @property
+  def top5_error(self) -> float:
+    """Top-5 error in percent."""
+    return 100 * (1 - self.top5 / self.total)
+
+  @property
+  def class_errors(self) -> list[float | None]:
+    """Error of every class in percent, None for a class without images."""
+    counts = self.confusion.sum(axis=1)
+    return [100 * (1 - float(right) / float(n)) if n else None
+            for right, n in zip(np.diag(self.confusion), counts, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5, 6, 7))
+def _count(network, variables, mixtures, split, indices, batch_size, mean, deviation):
+  count = indices.shape[0]
+  classes = network.num_classes
+
+  def body(step, carry):
+    confusion, top5 = carry
+    at = step * batch_size + jnp.arange(batch_size)
+    images, labels = batches.take(split, indices[jnp.minimum(at, count - 1)])
+    real = at < count
+    logits = network.apply(variables, augment.normalize(images, mean, deviation), mixtures).logits
+    # The rank of the true class counts the classes that beat it; ties go to the lower index, as argmax decides them.
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    beats = (logits > own) | ((logits == own) & (jnp.arange(classes) < labels[:, None]))
+    top5 += jnp.sum(real & (jnp.sum(beats, axis=1) < 5))
+    return confusion.at[labels, jnp.argmax(logits, axis=-1)].add(real.astype(jnp.int32)), top5
+
+  zero = jnp.zeros((classes, classes), jnp.int32), jnp.int32(0)
+  return jax.lax.fori_loop(0, -(-count // batch_size), body, zero)
+
+
+def evaluate(network: Network, variables: Any, split: batches.Split, indices: jax.Array, batch_size: int,
+             mean: tuple[float, ...], deviation: tuple[float, ...],
+             mixtures: dict[str, jax.Array] | None = None) -> Evaluation:
+  """Classifies every image once, with running statistics.
+
+  Args:
+    network: supernet or final network.
+    variables: its parameters and batch statistics.
+    split: the data.
+    indices: `[n]`, the images of `split` to classify.
+    batch_size: images at a time; the last batch is padded, and the padding is not counted.
+    mean, deviation: of the train split, per channel.
+    mixtures: weights of the mixed cells.
+  """
+  confusion, top5 = _count(network, variables, mixtures, split, indices, batch_size, mean, deviation)
+  return Evaluation(np.asarray(confusion), int(top5))

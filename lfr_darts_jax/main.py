@@ -1,0 +1,124 @@
+"""The command line: flags to mode; turns errors into one line and an exit status."""
+from collections.abc import Sequence
+import json
+import os
+import pathlib
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+from ml_collections import config_flags
+
+from lfr_darts_jax import config as schema
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.genotype import BUILT_IN
+from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.genotype import MAX_CHARACTERS
+from lfr_darts_jax.genotype import parse
+from lfr_darts_jax.interrupt import Interrupted
+
+MODES = ("run", "search", "train", "evaluate", "describe")
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", str(schema.__file__), "Config file; config.FIELD overrides one field. Default: the digits job.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; the same command continues it.")
+_MODE = flags.DEFINE_enum("mode", "run", MODES, "What to do.")
+_GENOTYPE = flags.DEFINE_string(
+    "genotype", None, f"Genotype file, or {', '.join(BUILT_IN)}; takes the place of the search.")
+_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+
+
+def read_genotype(name: str) -> Genotype:
+  """The built-in genotype of that name, or that of a file.
+
+  Raises:
+    UsageError: where there is no such file, or it holds no genotype.
+  """
+  if name in BUILT_IN:
+    return BUILT_IN[name]
+  try:
+    with open(name, encoding="utf-8") as file:
+      return parse(file.read(MAX_CHARACTERS + 1))
+  except UnicodeDecodeError:
+    raise UsageError(f"genotype: {name} is no text file") from None
+  except OSError as error:
+    raise UsageError(f"genotype: {name}: {error.strerror}; allowed are a file and {', '.join(BUILT_IN)}") from None
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the mode that the flags name."""
+  # Imported here so that wrong flags are answered at once.
+  from lfr_darts_jax import pipeline
+  if len(argv) > 1:
+    raise UsageError(f"arguments: {' '.join(argv[1:])}; allowed are flags alone")
+  config, mode = _CONFIG.value, _MODE.value
+  genotype = None if _GENOTYPE.value is None else read_genotype(_GENOTYPE.value)
+  if mode == "describe":
+    if genotype is None:
+      path = pathlib.Path(_WORKDIR.value or "", "genotype.json")
+      if _WORKDIR.value is None or not path.exists():
+        raise UsageError("genotype: not given; --mode=describe allows a file, a built-in name, or a workdir that has one")
+      genotype = read_genotype(str(path))
+    print(json.dumps(pipeline.describe(config, genotype)))
+    return
+  if _WORKDIR.value is None:
+    raise UsageError(f"workdir: not given; --mode={mode} allows a directory that can be written")
+  if mode == "run":
+    pipeline.run(config, _WORKDIR.value, genotype)
+  elif mode == "search":
+    pipeline.search(config, _WORKDIR.value)
+  elif mode == "train":
+    path = pathlib.Path(_WORKDIR.value, "genotype.json")
+    if genotype is None and not path.exists():
+      raise UsageError(f"genotype: neither given nor in {_WORKDIR.value}; --mode=train allows a file or a built-in name")
+    pipeline.train(config, genotype or read_genotype(str(path)), _WORKDIR.value)
+  else:
+    print(json.dumps(pipeline.evaluate(_WORKDIR.value)))
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except (OSError, ImportError) as error:
+    _fail(f"config: {error}; allowed is a Python file with get_config()", 2)
+  except (flags.Error, AttributeError, KeyError, SyntaxError, TypeError, ValueError, NameError) as error:
+    _fail(str(error), 2)
+  raise AssertionError("unreachable")
+
+
+def _fail(text: str, status: int) -> None:
+  print("lfr-darts: " + " ".join(str(text).split()), file=sys.stderr)
+  # The flags may be unparsed and threads of checkpointing alive: leave at once.
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
+
+
+def _guarded(argv: Sequence[str]) -> None:
+  try:
+    main(argv)
+  except UsageError as error:
+    _report(error, 2)
+  except Interrupted as error:
+    _report(error, 128 + error.number)
+  except KeyboardInterrupt:
+    _report("stopped; the same command continues from the last checkpoint", 130)
+  except Exception as error:  # Whatever went wrong, a user gets one line.
+    _report(f"{type(error).__name__}: {error}", 1)
+
+
+def _report(error: object, status: int) -> None:
+  if _DEBUG.value and isinstance(error, Exception):
+    logging.exception("%s", error)
+  _fail(str(error), status)
+
+
+def run() -> None:
+  """Entry point of the `lfr-darts` command."""
+  logging.set_verbosity(logging.ERROR)
+  app.run(_guarded, flags_parser=_parse_flags)
+
+
+if __name__ == "__main__":
+  run()

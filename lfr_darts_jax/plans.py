@@ -1,0 +1,101 @@
+"""A search is a plan: a list of iterations. The plans lfr_darts, darts, pdarts and joint.
+
+Baselines come from the same code as the method, so comparisons are fair.
+"""
+import dataclasses
+
+import ml_collections
+
+from lfr_darts_jax import genotype
+from lfr_darts_jax.genotype import Cell
+
+STAGES = ("n0", "r0", "n1", "r1", "n2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Iteration:
+  """One iteration of a search.
+
+  Attributes:
+    layout: names of the supernet's layers, shallow to deep.
+    searched: the cells whose alphas move.
+    rounds: (share of the iteration's updates, operations kept per edge), in order.
+    keep: operations kept per edge at its end; 1 derives the cell: one operation on two edges per node.
+    inherit: whether its supernet starts from the weights of the one before.
+    skip_dropout: initial dropout rate on skip_connects, None for no dropout.
+  """
+  layout: tuple[str, ...]
+  searched: tuple[str, ...]
+  rounds: tuple[tuple[float, int], ...] = ()
+  keep: int = 1
+  inherit: bool = True
+  skip_dropout: float | None = None
+
+  def round_steps(self, updates: int) -> list[tuple[int, int]]:
+    """(update after which to prune, operations to keep), for an iteration of so many updates."""
+    return [(max(1, round(share * updates)), keep) for share, keep in self.rounds]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A whole search.
+
+  Attributes:
+    cells: the cells before the search, shallow to deep.
+    iterations: in order.
+    max_skip_connects: cap of skip_connects in a derived normal cell, None for none.
+  """
+  cells: tuple[Cell, ...]
+  iterations: tuple[Iteration, ...]
+  max_skip_connects: int | None = None
+
+
+# Our choice: 8 -> 5 -> 3 operations as P-DARTS has them between its stages, here within an iteration.
+ROUNDS = ((0.6, 5), (0.8, 3))
+
+
+def make(config: ml_collections.ConfigDict) -> Plan:
+  """The plan that the config names."""
+  return {"lfr_darts": _lfr_darts, "darts": _darts, "pdarts": _pdarts, "joint": _joint}[config.plan.name](config)
+
+
+def _cells(config, names):
+  kinds = {"n": genotype.NORMAL, "r": genotype.REDUCTION}
+  return tuple(Cell.full(n, kinds[n[0]], config.search.nodes, config.search.operations) for n in names)
+
+
+def _rounds(config, default):
+  return tuple(tuple(r) for r in config.prune.rounds) if config.prune.rounds is not None else default
+
+
+def _lfr_darts(config):
+  iterations = []
+  for k, name in enumerate(STAGES):
+    copies = lambda cell, count: (cell,) * (count if cell[0] == "n" else 1)
+    derived = sum((copies(cell, config.plan.derived_copies) for cell in STAGES[:k]), ())
+    iterations.append(Iteration(derived + copies(name, config.plan.searched_copies), (name,), _rounds(config, ROUNDS),
+                                inherit=config.plan.inherit_weights))
+  return Plan(_cells(config, STAGES), tuple(iterations))
+
+
+_DARTS_CELLS = ("normal", "reduction")
+_DARTS_STAGES = ("normal", "reduction", "normal", "reduction", "normal")
+
+
+def _darts(config):
+  layout = genotype.staged_layout(_DARTS_STAGES, config.search.layers)
+  return Plan(_cells(config, _DARTS_CELLS), (Iteration(layout, _DARTS_CELLS, _rounds(config, ())),))
+
+
+def _pdarts(config):
+  # Chen et al., "Progressive differentiable architecture search", ICCV 2019: deeper supernets, fewer candidates,
+  # fresh weights and alphas in each; dropout on skip_connects and a cap on their number.
+  iterations = tuple(
+      Iteration(genotype.staged_layout(_DARTS_STAGES, layers), _DARTS_CELLS, _rounds(config, ()), keep, False, rate)
+      for layers, keep, rate in zip(config.plan.pdarts_layers, (5, 3, 1), config.plan.pdarts_skip_dropout, strict=True))
+  return Plan(_cells(config, _DARTS_CELLS), iterations, config.plan.pdarts_max_skip_connects)
+
+
+def _joint(config):
+  layout = genotype.staged_layout(STAGES, config.search.layers)
+  return Plan(_cells(config, STAGES), (Iteration(layout, STAGES, _rounds(config, ROUNDS)),))

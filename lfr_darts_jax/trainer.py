@@ -1,0 +1,163 @@
+"""Trains a derived network from scratch (DARTS, section 3.2 and appendix A.2)."""
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from lfr_darts_jax import cost
+from lfr_darts_jax import losses
+from lfr_darts_jax import optimizers
+from lfr_darts_jax.checkpoint import Checkpoints
+from lfr_darts_jax.data import augment
+from lfr_darts_jax.data import batches
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.interrupt import Interrupt
+from lfr_darts_jax.metrics import Metrics
+from lfr_darts_jax.metrics import Progress
+from lfr_darts_jax.network import Network
+from lfr_darts_jax.state import TrainState
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def work(config: ml_collections.ConfigDict, network: Network, train_images: int) -> float:
+  """Work of the whole training, for `Progress`."""
+  images = config.train.epochs * train_images
+  return images * cost.work(network.layout, network.cells, network.channels, config.data.image_size)
+
+
+class Training:
+  """The final training of one network in one work directory."""
+
+  def __init__(self, config: ml_collections.ConfigDict, network: Network, train: Arrays, workdir: pathlib.Path,
+               metrics: Metrics, progress: Progress, interrupt: Interrupt):
+    """Prepares a training; arguments as of `driver.Search`, with the train split.
+
+    Raises:
+      UsageError: where a batch is larger than the train split.
+    """
+    images, labels = train
+    if config.train.batch_size > len(images):
+      raise UsageError(f"config.train.batch_size: {config.train.batch_size}; allowed are at most {len(images)}, the size "
+                       "of the train split")
+    self._config, self._network, self._metrics, self._progress = config, network, metrics, progress
+    self._interrupt = interrupt
+    self.mean, self.deviation = augment.statistics(images)
+    self._split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
+    self._per_epoch = len(images) // config.train.batch_size
+    self._total = config.train.epochs * self._per_epoch
+    self._optimizer = optimizers.train_weights(config, self._per_epoch)
+    self._run = jax.jit(self._many, donate_argnums=0)
+    self._checkpoints = Checkpoints(workdir / "checkpoints", config)
+
+  def run(self) -> tuple[TrainState, float]:
+    """Trains to the end, from the newest checkpoint where there is one.
+
+    Returns:
+      The final state, which is saved, and the seconds that the training took over all processes.
+
+    Raises:
+      Interrupted: after a signal; the state is saved.
+    """
+    began, before = time.monotonic(), 0.0
+    restored = self._checkpoints.restore(lambda _: jax.eval_shape(self._initial))
+    if restored is None:
+      state = self._initial()
+    else:
+      state, meta = restored
+      before = meta["seconds"]
+      self._progress.skip(self._work(int(state.step)))
+      self._progress.say(f"continuing the training at update {int(state.step)} of {self._total}")
+    step = int(state.step)
+    self._metrics.rewind("train", 0, step)
+    chunk = self._config.train.updates_per_dispatch
+    seconds = before
+    while step < self._total:
+      state, step = self._dispatch(state, step, min((step // chunk + 1) * chunk, self._total))
+      seconds = before + time.monotonic() - began
+      last = step == self._total or self._interrupt.requested
+      (self._checkpoints.save if last else self._checkpoints.save_if_due)(step, state, {"seconds": seconds})
+      self._interrupt.check()
+    self._checkpoints.close()
+    return state, seconds
+
+  def _dispatch(self, state, start, stop):
+    began = time.monotonic()
+    state, (loss, accuracy) = self._run(state, self._split, jnp.int32(stop))
+    values = {"train_loss": float(loss) / (stop - start), "train_accuracy": float(accuracy) / (stop - start)}
+    self._metrics.write("train", 0, stop, values, stop)
+    rate = (stop - start) * self._config.train.batch_size / (time.monotonic() - began)
+    epoch = -(-stop // self._per_epoch)
+    self._progress.advance(
+        self._work(stop) - self._work(start),
+        f"train epoch {epoch}/{self._config.train.epochs} | loss {values['train_loss']:.3f} "
+        f"accuracy {values['train_accuracy']:.3f} | {rate:.0f} images/s")
+    return state, stop
+
+  def _work(self, step):
+    return work(self._config, self._network, len(self._split.labels)) * step / self._total
+
+  def _initial(self) -> TrainState:
+    weight_key, update_key = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self._config.seed), 1_000))
+    image = jax.ShapeDtypeStruct((1, *self._split.images.shape[1:]), jnp.float32)
+    variables = self._network.lazy_init(weight_key, image)
+    return TrainState(step=jnp.int32(0), params=variables["params"], batch_stats=variables["batch_stats"],
+                      weight_state=self._optimizer.init(variables["params"]), key=update_key)
+
+  def _many(self, state, split, stop):
+    def body(carry):
+      state, loss, accuracy = carry
+      state, value, right = self._update(state, split)
+      return state, loss + value, accuracy + right
+
+    zero = jnp.float32(0)
+    state, *sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, (state, zero, zero))
+    return state, sums
+
+  def _update(self, state, split) -> tuple[TrainState, jax.Array, jax.Array]:
+    train = self._config.train
+    order_key, augment_key, cutout_key, dropout_key = jax.random.split(state.key, 4)
+    at_step = lambda key: jax.random.fold_in(key, state.step)
+    at = batches.positions(order_key, state.step, len(self._split.labels), train.batch_size)
+    images, labels = batches.take(split, at)
+    images = augment.crop_and_flip(images, at_step(augment_key), self._config)
+    images = augment.normalize(images, self.mean, self.deviation)
+    if train.cutout:
+      images = augment.cutout(images, at_step(cutout_key), train.cutout)
+    # DARTS raises the rate by epoch, from zero to almost the whole.
+    drop_path = train.drop_path * (state.step // self._per_epoch) / train.epochs if train.drop_path else None
+
+    def objective(params) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+      outputs, updated = self._network.apply(
+          {"params": params, "batch_stats": state.batch_stats}, images, None, True, drop_path,
+          rngs={"dropout": at_step(dropout_key)}, mutable=["batch_stats"])
+      right = jnp.mean(jnp.argmax(outputs.logits, axis=-1) == labels)
+      loss = losses.training_loss(outputs, labels, train.auxiliary_weight, train.label_smoothing)
+      return loss, (updated["batch_stats"], right)
+
+    (loss, (batch_stats, right)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    updates, weight_state = self._optimizer.update(gradient, state.weight_state, state.params)
+    state = state.replace(step=state.step + 1, params=optax.apply_updates(state.params, updates),
+                          batch_stats=batch_stats, weight_state=weight_state)
+    return state, loss, right
+
+
+def restore(config: ml_collections.ConfigDict, network: Network, workdir: pathlib.Path) -> dict[str, Any] | None:
+  """Parameters and batch statistics of a work directory's newest checkpoint, None where there is none."""
+  image = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, config.data.channels), jnp.float32)
+  optimizer = optimizers.train_weights(config, 1)
+
+  def shapes(_):
+    variables = network.lazy_init(jax.random.PRNGKey(0), image)
+    return TrainState(step=jnp.int32(0), params=variables["params"], batch_stats=variables["batch_stats"],
+                      weight_state=optimizer.init(variables["params"]), key=jax.random.PRNGKey(0))
+
+  checkpoints = Checkpoints(workdir / "checkpoints", config)
+  restored = checkpoints.restore(lambda meta: jax.eval_shape(shapes, meta))
+  checkpoints.close()
+  return None if restored is None else {"params": restored[0].params, "batch_stats": restored[0].batch_stats}
