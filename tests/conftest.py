@@ -1,0 +1,67 @@
+"""Shared fixtures; a compilation cache that all workers and all runs share."""
+import os
+import pathlib
+import tempfile
+
+CACHE = pathlib.Path(tempfile.gettempdir()) / f"lfr_darts_jax_tests_{os.getuid()}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from lfr_darts_jax import config as schema  # noqa: E402
+from lfr_darts_jax import genotype as genotypes  # noqa: E402
+from lfr_darts_jax.network import Network  # noqa: E402
+from lfr_darts_jax.operations import DARTS_OPERATIONS  # noqa: E402
+
+
+@pytest.fixture
+def x64():
+  """Float64 by default, for the test alone."""
+  with jax.enable_x64(True):
+    yield
+
+
+@pytest.fixture
+def config():
+  """The digits job at the smallest budget."""
+  tiny = schema.get_config()
+  tiny.search.update(epochs=1, batch_size=16, channels=4, nodes=2, updates_per_dispatch=4)
+  tiny.data.search_fraction = 0.1
+  tiny.network.channels = 4
+  tiny.train.epochs = 1
+  return tiny
+
+
+class Supernet:
+  """A small supernet with random weights, statistics, alphas and images."""
+
+  def __init__(self, layout=("n0", "r0"), nodes=2, channels=4, operations=DARTS_OPERATIONS, edges="scan", size=8,
+               candidates=None):
+    kinds = {"n": "normal", "r": "reduction"}
+    cells = tuple(genotypes.Cell.full(n, kinds[n[0]], nodes, operations) for n in dict.fromkeys(layout))
+    if candidates:
+      cells = tuple(candidates(cell) for cell in cells)
+    self.network = Network(tuple(layout), cells, tuple(operations), channels, 3, searching=True, edges=edges)
+    rng = np.random.default_rng(0)
+    float_type = jnp.result_type(float)
+    self.images = jnp.asarray(rng.normal(size=(4, size, size, 2)), float_type)
+    self.labels = jnp.array([0, 1, 2, 1])
+    rows = len(cells[0].candidates)
+    self.alphas = {c.name: jnp.asarray(rng.normal(size=(rows, len(operations))), float_type) for c in cells}
+    self.live = {c.name: jnp.array(c.live(operations)) for c in cells}
+    variables = self.network.lazy_init(jax.random.PRNGKey(0), jax.ShapeDtypeStruct(self.images.shape, float_type), self.alphas)
+    # Initial values are float32 whatever the default is.
+    variables = jax.tree.map(lambda v: v.astype(float_type), variables)
+    self.params = variables["params"]
+    self.batch_stats = jax.tree.map(lambda s: s + jnp.asarray(rng.uniform(0.1, 0.5, s.shape), float_type),
+                                    variables["batch_stats"])
+
+
+@pytest.fixture
+def supernet():
+  """The class of small supernets."""
+  return Supernet

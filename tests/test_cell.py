@@ -1,0 +1,101 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax.cell import Cell
+from lfr_darts_jax.cell import drop
+from lfr_darts_jax.cell import MixedOp
+from lfr_darts_jax.operations import DARTS_OPERATIONS
+from lfr_darts_jax.operations import OPERATIONS
+from lfr_darts_jax.relaxation import mixture_weights
+
+
+def uneven(cell):
+  """Candidates that differ from edge to edge, one edge without any."""
+  sets = (("none", "sep_conv_3x3", "max_pool_3x3"), ("skip_connect", "dil_conv_3x3"), (), ("sep_conv_3x3", "avg_pool_3x3"),
+          ("skip_connect",))
+  return dataclasses.replace(cell, candidates=tuple(
+      tuple(o for o in DARTS_OPERATIONS if o in sets[i % 5]) for i in range(len(cell.candidates))))
+
+
+@pytest.mark.parametrize("candidates", [None, uneven])
+def test_scanned_equals_unrolled(x64, supernet, candidates):
+  results = []
+  for edges in ("scan", "unroll"):
+    net = supernet(nodes=3, edges=edges, candidates=candidates)
+
+    def loss(params, alphas, net=net):
+      mixtures = {k: mixture_weights(a, net.live[k]) for k, a in alphas.items()}
+      outputs, updated = net.network.apply({"params": params, "batch_stats": net.batch_stats}, net.images, mixtures, True,
+                                           mutable=["batch_stats"])
+      return jnp.sum(jnp.sin(outputs.logits)), updated["batch_stats"]
+
+    results.append(jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(net.params, net.alphas))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), *results)
+
+
+def test_scanned_equals_unrolled_with_running_statistics(supernet):
+  logits = []
+  for edges in ("scan", "unroll"):
+    net = supernet(edges=edges, candidates=uneven)
+    mixtures = {k: mixture_weights(a, net.live[k]) for k, a in net.alphas.items()}
+    logits.append(net.network.apply({"params": net.params, "batch_stats": net.batch_stats}, net.images, mixtures).logits)
+  np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-5)
+
+
+def test_mixed_op_is_the_weighted_sum_of_its_candidates():
+  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+  names = ("none", "avg_pool_3x3", "skip_connect", "sep_conv_3x3")
+  mixed, weights = MixedOp(names, 4, 1, True), jnp.array([0.4, 0.3, 0.2, 0.1])
+  variables = mixed.init(jax.random.key(1), x, weights, True)
+  expected = 0
+  for name, weight in zip(names, weights, strict=True):
+    own = {c: variables[c][name] for c in variables if name in variables[c]}
+    expected += weight * OPERATIONS[name](4, 1, True).apply(own, x, True, mutable=["batch_stats"])[0]
+  got, _ = mixed.apply(variables, x, weights, True, mutable=["batch_stats"])
+  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_nodes_sum_their_edges_and_concat_picks_states():
+  # Two identities into node 2, one from node 2 into node 3; the output is node 3, then node 2.
+  spec = genotypes.Cell("n0", "normal", (("skip_connect",), ("skip_connect",), (), (), ("skip_connect",)), (3, 2))
+  cell = Cell(spec, 2, False, True, DARTS_OPERATIONS, "unroll")
+  x, y = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 3))
+  out, variables = cell.init_with_output(jax.random.key(1), x, y, None, True)
+  pre = lambda name, v: _preprocess(variables["params"][name], v)
+  node = pre("preprocess0", x) + pre("preprocess1", y)
+  np.testing.assert_allclose(out, jnp.concatenate([node, node], -1), rtol=1e-4, atol=1e-5)
+
+
+def _preprocess(params, x):
+  y = jax.nn.relu(x) @ params["Dense_0"]["kernel"]
+  return (y - y.mean((0, 1, 2))) / jnp.sqrt(y.var((0, 1, 2)) + 1e-5)
+
+
+def test_drop_path_spares_identities_and_keeps_the_mean():
+  x = jax.random.normal(jax.random.key(0), (64, 4, 4, 2))
+  run = lambda ops, key: Cell(genotypes.Cell("n0", "normal", ops, (2,)), 2, False, False, DARTS_OPERATIONS, "unroll")
+  identities, pools = (("skip_connect",), ("skip_connect",)), (("avg_pool_3x3",), ("avg_pool_3x3",))
+  for ops, changes in ((identities, False), (pools, True)):
+    cell = run(ops, None)
+    variables = cell.init(jax.random.key(1), x, x, None, True)
+    plain, dropped = (cell.apply(variables, x, x, None, True, rate, rngs={"dropout": jax.random.key(2)},
+                                 mutable=["batch_stats"])[0] for rate in (None, jnp.float32(0.5)))
+    assert bool(jnp.any(plain != dropped)) == changes
+  dropped = drop(jnp.ones((4000, 2, 2, 1)), jnp.float32(0.25), jax.random.key(3), per_sample=True)
+  assert set(np.unique(dropped).round(4)) == {0, np.float32(1 / 0.75).round(4)}
+  assert np.all(dropped == dropped[:, :1, :1]) and abs(float(dropped.mean()) - 1) < 0.05
+
+
+def test_skip_dropout_touches_unstrided_skips_alone(supernet):
+  net = supernet(layout=("n0",), operations=("skip_connect", "max_pool_3x3"))
+  variables = {"params": net.params, "batch_stats": net.batch_stats}
+  mixture = lambda first: {"n0": jnp.tile(jnp.array([[first, 1.0 - first]]), (5, 1))}
+  run = lambda first, rate: net.network.apply(
+      variables, net.images, mixture(first), True, None, rate, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"])[0].logits
+  np.testing.assert_allclose(run(0.0, None), run(0.0, jnp.float32(0.5)), rtol=1e-5)
+  assert np.any(np.abs(run(1.0, None) - run(1.0, jnp.float32(0.5))) > 1e-3)

@@ -1,0 +1,57 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lfr_darts_jax.operations import FactorizedReduce
+from lfr_darts_jax.operations import OPERATIONS
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [7, 8])
+def test_shapes_and_affine(name, stride, size):
+  x = jnp.ones((2, size, size, 4))
+  for searching in (True, False):
+    y, variables = OPERATIONS[name](4, stride, searching).init_with_output(jax.random.key(0), x, True)
+    assert y.shape == (2, -(-size // stride), -(-size // stride), 4)
+    affine = [p for p in jax.tree_util.tree_leaves_with_path(variables.get("params", {})) if "scale" in str(p[0])]
+    normed = "batch_stats" in variables
+    # Pools are followed by a norm, never an affine one, in the search alone.
+    assert normed == (not (name == "none" or (name == "skip_connect" and stride == 1) or ("pool" in name and not searching)))
+    assert bool(affine) == (normed and not searching)
+
+
+def test_parameter_counts():
+  count = lambda name, stride=1: sum(v.size for v in jax.tree.leaves(
+      OPERATIONS[name](8, stride, True).init(jax.random.key(0), jnp.ones((1, 8, 8, 8)), True).get("params", {})))
+  assert count("sep_conv_3x3") == 2 * (9 * 8 + 64)
+  assert count("sep_conv_7x7") == 2 * (49 * 8 + 64)
+  assert count("dil_conv_5x5") == 25 * 8 + 64
+  assert count("conv_7x1_1x7") == 2 * 7 * 64
+  assert count("skip_connect", 2) == 2 * 8 * 4
+  assert count("skip_connect") == count("none") == count("max_pool_3x3") == 0
+
+
+def test_average_pool_leaves_padding_out():
+  y = OPERATIONS["avg_pool_3x3"](1, 1, False).apply({}, jnp.ones((1, 4, 4, 1)), True)
+  np.testing.assert_allclose(y, 1)
+
+
+def test_dilated_convolution_reads_every_other_pixel():
+  x = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0)
+  operation = OPERATIONS["dil_conv_3x3"](1, 1, False)
+  variables = jax.tree.map(jnp.ones_like, operation.init(jax.random.key(0), x, False))
+  touched = np.argwhere(np.abs(operation.apply(variables, x, False)[0, :, :, 0] - operation.apply(variables, 0 * x, False)[0, :, :, 0]) > 1e-6)
+  assert touched.tolist() == [[i, j] for i in (2, 4, 6) for j in (2, 4, 6)]
+
+
+def test_factorized_reduce_sees_both_grids():
+  # Halves of the features come from pixels (0, 0) and (1, 1) of every 2x2 block.
+  x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+  module = FactorizedReduce(2, 2, True)
+  variables = module.init(jax.random.key(0), x, False)
+  variables = {"params": jax.tree.map(jnp.ones_like, variables["params"]), "batch_stats": variables["batch_stats"]}
+  y = module.apply(variables, x, False)
+  np.testing.assert_allclose(y[0, :, :, 0], [[0, 2], [8, 10]], rtol=1e-4)
+  np.testing.assert_allclose(y[0, :, :, 1], [[5, 7], [13, 15]], rtol=1e-4)
