@@ -2,6 +2,7 @@
 from typing import Any
 
 import jax
+import optax
 
 from lfr_darts_jax import transplant
 
@@ -28,25 +29,25 @@ def origins(old: tuple[str, ...], new: tuple[str, ...]) -> dict[int, tuple[int, 
   return found
 
 
-def inherit(fresh: Tree, before: Tree, old: tuple[str, ...], new: tuple[str, ...]) -> Tree:
+def inherit(fresh: Tree, before: Tree, old: tuple[str, ...], new: tuple[str, ...], copies: bool = True) -> Tree:
   """Fills a deeper network's variables from the network before: stem and layers that both have.
 
-  A further copy's preprocessing stays fresh where its input differs, as a whole. The searched cell and the heads stay
-  fresh.
+  A preprocessing whose input differs stays fresh as a whole. The searched cell and the heads stay fresh.
 
   Args:
     fresh: initial parameters or batch statistics of the deeper network.
-    before: those of the network before.
+    before: those of the network before, with the cells that it derived.
     old: its layout.
     new: the deeper layout.
+    copies: whether further copies of a layer are filled too.
   """
-  layers = {f"layer_{i}": f"layer_{j}" for i, (j, _) in origins(old, new).items()}
+  layers = {f"layer_{i}": f"layer_{j}" for i, (j, same) in origins(old, new).items() if same or copies}
   result = dict(fresh)
   for name in fresh:
-    if _stem(name) and name in before:
+    if name in ("stem", "stem_norm"):
       result[name] = transplant.graft(fresh[name], before[name])
     elif name in layers:
-      source = before.get(layers[name], {})
+      source = before[layers[name]]
       result[name] = {part: transplant.graft(subtree, source[part]) if _alike(subtree, source.get(part)) else subtree
                       for part, subtree in fresh[name].items()}
   return result
@@ -55,22 +56,10 @@ def inherit(fresh: Tree, before: Tree, old: tuple[str, ...], new: tuple[str, ...
 def inherit_momentum(fresh: Tree, before: Tree, old: tuple[str, ...], new: tuple[str, ...]) -> Tree:
   """Fills a deeper network's optimizer state: the momentum of layers that stay; copies and fresh layers start at zero.
 
-  Leaves that belong to no layer, the schedules' counts, start afresh too: schedules restart at each iteration.
+  The schedules' counts start afresh too: schedules restart at each iteration.
   """
-  kept = {f"layer_{i}": f"layer_{j}" for i, (j, same) in origins(old, new).items() if same}
-
-  def source(path):
-    for at, name in enumerate(path):
-      if name in kept:
-        return (*path[:at], kept[name], *path[at + 1:])
-    return path if any(_stem(name) for name in path) else None
-
-  return transplant.graft(fresh, before, source)
-
-
-def _stem(name):
-  # The network's first convolution and its batch norm, or the ImageNet stem.
-  return name in ("stem", "stem_norm")
+  trace = inherit(optax.tree.get(fresh, "trace"), optax.tree.get(before, "trace"), old, new, copies=False)
+  return optax.tree.set(fresh, trace=trace)
 
 
 def _alike(a, b):

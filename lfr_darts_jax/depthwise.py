@@ -101,6 +101,14 @@ def spread(g: jax.Array, size: int, stride: int, dilation: int, pad: int, image:
   return lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *config, (0, 0, 0)])
 
 
+def saved(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """Residuals of a custom VJP that are its own arguments, as values of their own; XLA drops the multiplication.
+
+  jax 0.10 hands a backward rule the wrong residuals where they are arguments and a scan is differentiated twice.
+  """
+  return tuple(array * 1 for array in arrays)
+
+
 def _padding(kernel, dilation):
   return dilation * (kernel.shape[0] - 1) // 2
 
@@ -155,20 +163,34 @@ def _kernel_gradient(x, g, stride, dilation, size):
   return jnp.stack(sums).reshape(size, size, 1, x.shape[-1]).astype(x.dtype)
 
 
-_convolve.defvjp(
-    lambda x, kernel, stride, dilation: (_convolve(x, kernel, stride, dilation), (x, kernel)),
-    lambda stride, dilation, saved, g: (
-        _input_gradient(g, saved[1], stride, dilation, saved[0].shape[1:3]),
-        _kernel_gradient(saved[0], g, stride, dilation, saved[1].shape[0])))
+def _convolve_forward(x, kernel, stride, dilation):
+  return _convolve(x, kernel, stride, dilation), saved(x, kernel)
 
-_input_gradient.defvjp(
-    lambda g, kernel, stride, dilation, image: (_input_gradient(g, kernel, stride, dilation, image), (g, kernel)),
-    lambda stride, dilation, image, saved, x: (
-        _convolve(x, saved[1], stride, dilation),
-        _kernel_gradient(x, saved[0], stride, dilation, saved[1].shape[0])))
 
-_kernel_gradient.defvjp(
-    lambda x, g, stride, dilation, size: (_kernel_gradient(x, g, stride, dilation, size), (x, g)),
-    lambda stride, dilation, size, saved, kernel: (
-        _input_gradient(saved[1], kernel, stride, dilation, saved[0].shape[1:3]),
-        _convolve(saved[0], kernel, stride, dilation)))
+def _convolve_backward(stride, dilation, residuals, g):
+  x, kernel = residuals
+  return (_input_gradient(g, kernel, stride, dilation, x.shape[1:3]),
+          _kernel_gradient(x, g, stride, dilation, kernel.shape[0]))
+
+
+def _input_gradient_forward(g, kernel, stride, dilation, image):
+  return _input_gradient(g, kernel, stride, dilation, image), saved(g, kernel)
+
+
+def _input_gradient_backward(stride, dilation, image, residuals, x):
+  g, kernel = residuals
+  return _convolve(x, kernel, stride, dilation), _kernel_gradient(x, g, stride, dilation, kernel.shape[0])
+
+
+def _kernel_gradient_forward(x, g, stride, dilation, size):
+  return _kernel_gradient(x, g, stride, dilation, size), saved(x, g)
+
+
+def _kernel_gradient_backward(stride, dilation, size, residuals, kernel):
+  x, g = residuals
+  return _input_gradient(g, kernel, stride, dilation, x.shape[1:3]), _convolve(x, kernel, stride, dilation)
+
+
+_convolve.defvjp(_convolve_forward, _convolve_backward)
+_input_gradient.defvjp(_input_gradient_forward, _input_gradient_backward)
+_kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward)

@@ -167,7 +167,7 @@ class Search:
       place.seconds = seconds_before + time.monotonic() - self._started
       if step < self._total:
         self._save(place, state)
-    self._finish(place, state)
+    state = self._finish(place, state)
     if place.iteration + 1 < len(self._plan.iterations):
       state = self._deepen(place, state)
       self._save(place, state)
@@ -210,13 +210,18 @@ class Search:
   def _prune(self, place, state, keep):
     """A round: fewer candidates; survivors' weights, moments and alphas go on unbroken."""
     strength = self._strengths(place, state)
-    place.cells = tuple(prune.prune_operations(c, strength[c.name], self._operations, keep) if c.name in strength else c
-                        for c in place.cells)
+    state = self._reduce(place, state, {
+        c.name: prune.prune_operations(c, strength[c.name], self._operations, keep) for c in place.cells if c.name in strength})
     place.pruned += 1
-    layout = self._plan.iterations[place.iteration].layout
     self._metrics.write("search", place.iteration, int(state.step), {
         "pruned_to": keep, **{f"candidates/{c.name}": [list(ops) for ops in c.candidates] for c in place.cells
                               if c.name in strength}}, self._global_step(place, state))
+    return state
+
+  def _reduce(self, place, state, reduced):
+    """Replaces cells by ones with fewer candidates, and drops from the state what belonged to the others."""
+    place.cells = tuple(reduced.get(cell.name, cell) for cell in place.cells)
+    layout = self._plan.iterations[place.iteration].layout
     params = transplant.restrict(state.params, layout, place.cells)
     updates = self._updates(place)
     return state.replace(
@@ -224,7 +229,7 @@ class Search:
         weight_state=transplant.graft(updates.weight_optimizer.init(params), state.weight_state))
 
   def _finish(self, place, state):
-    """Logs the iteration's outcome and reduces its cells to what it keeps."""
+    """Logs the iteration's outcome and reduces its cells to what it keeps; returns the state that goes with them."""
     iteration = self._plan.iterations[place.iteration]
     weights = self._weights(place, state)
     network = supernet(self._config, iteration.layout, place.cells)
@@ -234,14 +239,12 @@ class Search:
     strength = self._strengths(place, state)
 
     def reduce(cell):
-      if cell.name not in strength:
-        return cell
       if iteration.keep > 1:
         return prune.prune_operations(cell, strength[cell.name], self._operations, iteration.keep)
       cap = self._plan.max_skip_connects if cell.kind == "normal" else None
       return prune.derive(cell, strength[cell.name], self._operations, cap)
 
-    place.cells = tuple(reduce(cell) for cell in place.cells)
+    state = self._reduce(place, state, {cell.name: reduce(cell) for cell in place.cells if cell.name in strength})
     values = {"validation_accuracy": accuracy / 100}
     for cell in place.cells:
       if cell.name in weights:
@@ -253,6 +256,7 @@ class Search:
       if cell.name in weights:
         self._progress.say(f"{cell} | entropy {values[f'entropy/{cell.name}']:.3f} | "
                            f"{values[f'skip_connects/{cell.name}']} skip_connects | validation accuracy {accuracy:.1f} %")
+    return state
 
   def _deepen(self, place, state):
     """Moves on to the next iteration and returns the state in which it starts."""
@@ -263,10 +267,8 @@ class Search:
     if not new.inherit:
       return fresh
     inherit = lambda f, b: deepen.inherit(f, b, old.layout, new.layout)
-    before = {part: transplant.restrict(tree, old.layout, place.cells)
-              for part, tree in (("params", state.params), ("batch_stats", state.batch_stats))}
     return fresh.replace(
-        params=inherit(fresh.params, before["params"]), batch_stats=inherit(fresh.batch_stats, before["batch_stats"]),
+        params=inherit(fresh.params, state.params), batch_stats=inherit(fresh.batch_stats, state.batch_stats),
         weight_state=deepen.inherit_momentum(fresh.weight_state, state.weight_state, old.layout, new.layout))
 
   def _network(self, place) -> Network:

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from lfr_darts_jax.depthwise import saved
 from lfr_darts_jax.depthwise import shifted
 from lfr_darts_jax.depthwise import spread
 
@@ -63,7 +64,7 @@ def _max_pool_forward(x, stride):
   return best, (winner, x.shape[1:3])
 
 
-max_pool.defvjp(_max_pool_forward, lambda stride, saved, g: (_scatter(g, saved[0], stride, saved[1]),))
+max_pool.defvjp(_max_pool_forward, lambda stride, residuals, g: (_scatter(g, residuals[0], stride, residuals[1]),))
 _scatter.defvjp(
-    lambda g, winner, stride, image: (_scatter(g, winner, stride, image), winner),
-    lambda stride, image, winner, x: (_gather(x, winner, stride), None))
+    lambda g, winner, stride, image: (_scatter(g, winner, stride, image), saved(winner)),
+    lambda stride, image, residuals, x: (_gather(x, residuals[0], stride), None))

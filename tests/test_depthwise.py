@@ -51,3 +51,17 @@ def test_module_has_one_kernel_per_channel():
   y, variables = module.init_with_output(jax.random.key(0), jnp.ones((1, 8, 8, 6)))
   assert y.shape == (1, 4, 4, 6)
   assert variables["params"]["kernel"].shape == (5, 5, 1, 6)
+
+
+def test_a_scan_over_it_can_be_differentiated_twice(x64):
+  x, kernel = arrays(3, 8)
+  kernels = jnp.stack([kernel, 2 * kernel, -kernel])
+
+  def second(method):
+    step = lambda x, k: (jnp.tanh(depthwise(x, k, method=method)), None)
+    f = lambda x, k: jnp.sum(jnp.sin(jax.lax.scan(step, x, k)[0]))
+    inner = lambda x, k: sum(jnp.sum(jnp.cos(g)) for g in jax.grad(f, argnums=(0, 1))(x, k))
+    return jax.grad(inner, argnums=(0, 1))(x, kernels)
+
+  for a, b in zip(second("shifts"), second("conv"), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)

@@ -1,0 +1,128 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lfr_darts_jax import bilevel
+from lfr_darts_jax.data import batches
+from lfr_darts_jax.state import SearchState
+
+MEAN, DEVIATION = (0.4, 0.5), (0.3, 0.2)
+
+
+def make(config, net, order=1, **search):
+  """Updates, a state with momentum, data and halves for a small supernet."""
+  config.search.update(order=order, batch_size=4, warmup_fraction=0.0, **search)
+  config.data.update(crop_padding=0)
+  updates = bilevel.Updates(config, net.network, tuple(net.alphas), 20, MEAN, DEVIATION)
+  weight_state = updates.weight_optimizer.init(net.params)
+  rng = np.random.default_rng(1)
+  momentum = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) * 0.1, p.dtype), net.params)
+  weight_state = optax.tree.set(weight_state, trace=momentum)
+  state = SearchState(jnp.int32(0), net.params, net.batch_stats, net.alphas, weight_state,
+                      updates.alpha_optimizer.init(net.alphas), jax.random.PRNGKey(0))
+  split = batches.Split(jnp.asarray(rng.integers(0, 256, (24, 8, 8, 2)), jnp.uint8), jnp.asarray(rng.integers(0, 3, 24)))
+  halves = jnp.arange(24).reshape(2, 12)
+  return updates, state, split, halves
+
+
+def batch_pair(updates, state, split, halves):
+  convert = lambda b: b._replace(images=b.images.astype(jax.tree.leaves(state.params)[0].dtype))
+  return [convert(updates.batch(state, split, halves, half)) for half in (bilevel.ALPHAS, bilevel.WEIGHTS)]
+
+
+def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config, supernet):
+  net = supernet(layout=("n0", "r0"), nodes=2, channels=2)
+  updates, state, split, halves = make(config, net, order=2)
+  validation, train = batch_pair(updates, state, split, halves)
+  rate, mu, decay = 0.2, 0.9, 3e-2
+  loss = functools.partial(bilevel.supernet_loss, net.network, net.live)
+  closed = jax.jit(lambda p, a, b: loss(p, a, state.batch_stats, b, None)[0])
+  momentum = optax.tree.get(state.weight_state, "trace")
+  train_gradient = jax.jit(jax.grad(lambda p, a: closed(p, a, train)))
+
+  def objective(alphas):  # As DESIGN defines it, written out: L_val(w - xi (mu m + grad L_train + lambda w), alpha).
+    gradient = train_gradient(state.params, alphas)
+    moved = jax.tree.map(lambda w, m, g: w - rate * (mu * m + g + decay * w), state.params, momentum, gradient)
+    return closed(moved, alphas, validation)
+
+  _, gradient = jax.jit(lambda s: bilevel.alpha_gradient(
+      lambda p, a, b: loss(p, a, state.batch_stats, b, None), s, validation, train, 2, rate, mu, decay))(state)
+  rng = np.random.default_rng(2)
+  for _ in range(4):
+    direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), state.alphas)
+    shift = lambda h, d=direction: objective(jax.tree.map(lambda a, d: a + h * d, state.alphas, d))
+    # Richardson's combination of two steps removes the leading error of central differences.
+    central = lambda h: (shift(h) - shift(-h)) / (2 * h)
+    numeric = (4 * central(5e-5) - central(1e-4)) / 3
+    exact = sum(jnp.sum(g * d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+    np.testing.assert_allclose(exact, numeric, rtol=1e-6)
+
+
+def test_order_1_equals_order_2_at_inner_rate_0(x64, config, supernet):
+  net = supernet(layout=("n0",), channels=2)
+  results = []
+  for order in (1, 2):
+    updates, state, split, halves = make(config, net, order, inner_learning_rate=0.0)
+    state = jax.tree.map(jnp.array, state)
+    results.append(updates.run(state, split, halves, 2)[0])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *results)
+
+
+def test_order_2_differs_at_the_current_rate(config, supernet):
+  net = supernet(layout=("n0",), channels=2)
+  alphas = []
+  for order in (1, 2):
+    updates, state, split, halves = make(config, net, order)
+    alphas.append(updates.run(jax.tree.map(jnp.array, state), split, halves, 1)[0].alphas["n0"])
+  assert np.abs(alphas[0] - alphas[1]).max() > 1e-5
+
+
+def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config, supernet):
+  net = supernet(layout=("n0",), channels=2)
+  updates, state, split, halves = make(config, net)
+  validation, train = batch_pair(updates, state, split, halves)
+  assert not set(map(bytes, np.asarray(validation.images))) & set(map(bytes, np.asarray(train.images)))
+  loss = lambda p, a, b: bilevel.supernet_loss(net.network, net.live, p, a, state.batch_stats, b, None)
+  by_alphas = jax.grad(lambda a: loss(state.params, a, validation)[0])(state.alphas)
+  expected = updates.move_alphas(state, by_alphas)
+  (_, (statistics, _)), by_weights = jax.value_and_grad(lambda p: loss(p, expected.alphas, train), has_aux=True)(state.params)
+  expected = updates.move_weights(expected, by_weights, statistics).replace(step=jnp.int32(1))
+  got, sums = updates.run(jax.tree.map(jnp.array, state), split, halves, 1)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), got, expected)
+  np.testing.assert_array_equal(sums.count, [1, 1])
+
+
+def test_warm_up_trains_weights_alone(config, supernet):
+  net = supernet(layout=("n0",), channels=2)
+  config.search.updates_per_dispatch = 4
+  updates, state, split, halves = make(config, net)
+  config.search.warmup_fraction = 0.1
+  updates = bilevel.Updates(config, net.network, ("n0",), 20, MEAN, DEVIATION)
+  before = np.array(state.alphas["n0"])
+  state, sums = updates.run(jax.tree.map(jnp.array, state), split, halves, 2)
+  np.testing.assert_array_equal(state.alphas["n0"], before)
+  np.testing.assert_array_equal(sums.count, [0, 2])
+  state, sums = updates.run(state, split, halves, 3)
+  assert np.abs(state.alphas["n0"] - before).max() > 1e-4
+  np.testing.assert_array_equal(sums.count, [1, 1])
+
+
+def test_dispatches_do_not_change_the_result_nor_compile_again(config, supernet):
+  net = supernet(layout=("n0",), channels=2)
+  updates, state, split, halves = make(config, net)
+  once, _ = updates.run(jax.tree.map(jnp.array, state), split, halves, 4)
+  parts = jax.tree.map(jnp.array, state)
+  for stop in (1, 3, 4):
+    parts, _ = updates.run(parts, split, halves, stop)
+  jax.tree.map(np.testing.assert_array_equal, once, parts)
+  assert updates._run._cache_size() == 1
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_unrolled_weights_by_hand(rate):
+  moved = bilevel.unrolled_weights({"w": jnp.array(2.0)}, {"w": jnp.array(1.0)}, {"w": jnp.array(4.0)}, rate, 0.5, 0.25)
+  np.testing.assert_allclose(moved["w"], 1 - rate * (0.5 * 4 + 2 + 0.25))

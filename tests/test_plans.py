@@ -1,0 +1,46 @@
+import pytest
+
+from lfr_darts_jax import plans
+
+
+def test_lfr_darts_deepens_from_shallow_to_deep(config):
+  config.plan.update(derived_copies=2, searched_copies=1)
+  plan = plans.make(config)
+  assert [i.layout for i in plan.iterations] == [
+      ("n0",), ("n0", "n0", "r0"), ("n0", "n0", "r0", "n1"), ("n0", "n0", "r0", "n1", "n1", "r1"),
+      ("n0", "n0", "r0", "n1", "n1", "r1", "n2")]
+  assert [i.searched for i in plan.iterations] == [("n0",), ("r0",), ("n1",), ("r1",), ("n2",)]
+  config.plan.searched_copies = 3
+  assert plans.make(config).iterations[2].layout == ("n0", "n0", "r0", "n1", "n1", "n1")
+
+
+def test_darts_is_one_iteration_over_two_cells_in_eight_layers(config):
+  config.plan.name = "darts"
+  (iteration,) = plans.make(config).iterations
+  assert iteration.layout == ("normal", "normal", "reduction", "normal", "normal", "reduction", "normal", "normal")
+  assert iteration.rounds == () and iteration.searched == ("normal", "reduction")
+
+
+def test_pdarts_is_three_stages_with_fewer_candidates_and_a_cap(config):
+  config.plan.name = "pdarts"
+  plan = plans.make(config)
+  assert [len(i.layout) for i in plan.iterations] == [5, 11, 17]
+  assert [i.keep for i in plan.iterations] == [5, 3, 1]
+  assert [i.skip_dropout for i in plan.iterations] == [0.0, 0.4, 0.7]
+  assert plan.max_skip_connects == 2 and not any(i.inherit for i in plan.iterations)
+
+
+def test_joint_searches_all_five_cells_at_once(config):
+  config.plan.name = "joint"
+  (iteration,) = plans.make(config).iterations
+  assert iteration.layout == ("n0", "n0", "r0", "n1", "n1", "r1", "n2", "n2") and iteration.searched == plans.STAGES
+
+
+def test_rounds_of_the_config_take_precedence(config):
+  config.prune.rounds = ((0.5, 4),)
+  assert all(i.rounds == ((0.5, 4),) for i in plans.make(config).iterations)
+
+
+@pytest.mark.parametrize("updates,expected", [(10, [(6, 5), (8, 3)]), (1, [(1, 5), (1, 3)])])
+def test_round_steps(config, updates, expected):
+  assert plans.make(config).iterations[0].round_steps(updates) == expected

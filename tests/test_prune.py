@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from lfr_darts_jax import prune
+from lfr_darts_jax.genotype import Cell
+
+OPERATIONS = ("none", "skip_connect", "sep_conv_3x3", "max_pool_3x3")
+
+
+def cell(nodes=2, operations=OPERATIONS):
+  return Cell.full("n0", "normal", nodes, operations)
+
+
+def test_keeps_the_strongest_of_every_edge_in_column_order():
+  strength = np.tile([0.1, 0.4, 0.2, 0.3], (5, 1))
+  strength[1] = [0.4, 0.1, 0.2, 0.3]
+  pruned = prune.prune_operations(cell(), strength, OPERATIONS, 2)
+  assert pruned.candidates[0] == ("skip_connect", "max_pool_3x3")
+  assert pruned.candidates[1] == ("none", "max_pool_3x3")
+
+
+def test_a_dead_candidate_does_not_come_back():
+  strength = np.tile([0.1, 0.4, 0.2, 0.3], (5, 1))
+  once = prune.prune_operations(cell(), strength, OPERATIONS, 2)
+  twice = prune.prune_operations(once, strength[:, ::-1], OPERATIONS, 3)
+  assert twice == once
+
+
+def test_derives_two_edges_per_node_by_their_strongest_operation_other_than_none():
+  strength = np.array([
+      [0.70, 0.10, 0.15, 0.05],   # 0 -> 2
+      [0.10, 0.40, 0.30, 0.20],   # 1 -> 2
+      [0.05, 0.30, 0.35, 0.30],   # 0 -> 3
+      [0.90, 0.04, 0.03, 0.03],   # 1 -> 3: strong in none alone
+      [0.10, 0.20, 0.20, 0.50]])  # 2 -> 3
+  derived = prune.derive(cell(), strength, OPERATIONS)
+  assert derived.candidates == (("sep_conv_3x3",), ("skip_connect",), ("sep_conv_3x3",), (), ("max_pool_3x3",))
+  assert derived.derived
+
+
+def test_ties_go_to_the_earlier_edge_and_column():
+  derived = prune.derive(cell(), np.ones((5, 4)), OPERATIONS)
+  assert derived.candidates == (("skip_connect",), ("skip_connect",), ("skip_connect",), ("skip_connect",), ())
+
+
+def test_the_cap_strikes_the_weakest_skip_connects():
+  strength = np.tile([0.0, 0.5, 0.3, 0.2], (5, 1)) + 0.01 * np.arange(5)[:, None] * np.array([0, 1, 0, 0])
+  for cap, expected in ((0, 0), (1, 1), (2, 2), (None, 4)):
+    derived = prune.derive(cell(), strength, OPERATIONS, cap)
+    assert derived.count("skip_connect") == expected
+    assert sum(map(len, derived.candidates)) == 4
+  # Edge 0 is the weakest: with three allowed it is the one that changes.
+  assert prune.derive(cell(), strength, OPERATIONS, 3).candidates[0] == ("sep_conv_3x3",)
+
+
+def test_the_cap_yields_where_nothing_else_is_left():
+  only = cell(operations=("skip_connect",))
+  assert prune.derive(only, np.ones((5, 1)), ("skip_connect",), 0).count("skip_connect") == 4
+
+
+@pytest.mark.parametrize("rule", ["softmax", "random"])
+def test_strengths(rule):
+  weights = np.random.default_rng(0).random((5, 4))
+  draw = lambda seed: prune.strengths(rule, weights, np.random.default_rng(seed))
+  np.testing.assert_array_equal(draw(1), draw(1))
+  assert np.array_equal(draw(1), weights) == (rule == "softmax")
+  assert np.array_equal(draw(1), draw(2)) == (rule == "softmax")
