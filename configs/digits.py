@@ -1,7 +1,8 @@
 """The default job: scikit-learn's 1,797 digits, from images to a layered genotype and a tested network.
 
-    python -m lfr_darts_jax.main --workdir=runs/digits
+python -m lfr_darts_jax.main --workdir=runs/digits
 """
+
 from lfr_darts_jax import config as schema
 
 

@@ -1,8 +1,9 @@
 """Real data on two CPU cores in under an hour: a short search on a tenth of the train split, then five epochs.
 
-    python -m lfr_darts_jax.main --config=configs/laptop.py --workdir=runs/laptop --config.data.dir=DIR
-    python -m lfr_darts_jax.main --config=configs/laptop.py:fashion_mnist --workdir=runs/fashion --config.data.dir=DIR
+python -m lfr_darts_jax.main --config=configs/laptop.py --workdir=runs/laptop --config.data.dir=DIR
+python -m lfr_darts_jax.main --config=configs/laptop.py:fashion_mnist --workdir=runs/fashion --config.data.dir=DIR
 """
+
 from lfr_darts_jax import config as schema
 
 SHAPES = {"cifar10": (32, 3), "fashion_mnist": (28, 1)}

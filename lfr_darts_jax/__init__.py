@@ -1,4 +1,5 @@
 """LFR-DARTS in JAX: differentiable architecture search, layer by layer."""
+
 from lfr_darts_jax.config import get_config
 from lfr_darts_jax.pipeline import load
 from lfr_darts_jax.pipeline import search

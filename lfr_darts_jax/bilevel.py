@@ -1,4 +1,5 @@
 """The jitted update: weights on one half of the data, alphas on the other (DARTS, algorithm 1)."""
+
 from collections.abc import Callable
 import functools
 from typing import Any
@@ -23,6 +24,7 @@ ALPHAS, WEIGHTS = 0, 1  # The two half-steps of an update, in order.
 
 class Batch(NamedTuple):
   """Normalised images `[batch, height, width, channels]`, labels `[batch]`, and a key for dropout."""
+
   images: jax.Array
   labels: jax.Array
   key: jax.Array
@@ -30,13 +32,21 @@ class Batch(NamedTuple):
 
 class Sums(NamedTuple):
   """Sums over the half-steps of a dispatch, each `[2]`: of alphas (validation batches), of weights (train batches)."""
+
   loss: jax.Array
   accuracy: jax.Array
-  count: jax.Array
+  batches: jax.Array
 
 
-def supernet_loss(network: Network, live: dict[str, jax.Array], params: Tree, alphas: dict[str, jax.Array],
-                  batch_stats: Tree, batch: Batch, skip_dropout: jax.Array | None) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
+def supernet_loss(
+  network: Network,
+  live: dict[str, jax.Array],
+  params: Tree,
+  alphas: dict[str, jax.Array],
+  batch_stats: Tree,
+  batch: Batch,
+  skip_dropout: jax.Array | None,
+) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
   """Training-mode cross-entropy of a supernet.
 
   Args:
@@ -53,8 +63,15 @@ def supernet_loss(network: Network, live: dict[str, jax.Array], params: Tree, al
   """
   mixtures = {name: mixture_weights(a, live[name]) for name, a in alphas.items()}
   outputs, updated = network.apply(
-      {"params": params, "batch_stats": batch_stats}, batch.images, mixtures, True, None, skip_dropout,
-      rngs={"dropout": batch.key}, mutable=["batch_stats"])
+    {"params": params, "batch_stats": batch_stats},
+    batch.images,
+    mixtures,
+    True,
+    None,
+    skip_dropout,
+    rngs={"dropout": batch.key},
+    mutable=["batch_stats"],
+  )
   accuracy = jnp.mean(jnp.argmax(outputs.logits, axis=-1) == batch.labels)
   return losses.cross_entropy(outputs.logits, batch.labels), (updated["batch_stats"], accuracy)
 
@@ -73,8 +90,16 @@ def unrolled_weights(gradient: Tree, params: Tree, momentum: Tree, rate: jax.Arr
   return jax.tree.map(lambda w, m, g: w - rate * (mu * m + g + decay * w), params, momentum, gradient)
 
 
-def alpha_gradient(loss: Callable[..., Any], state: SearchState, validation: Batch, train: Batch, order: int,
-                   rate: jax.Array, mu: float, decay: float) -> tuple[Any, dict[str, jax.Array]]:
+def alpha_gradient(
+  loss: Callable[..., Any],
+  state: SearchState,
+  validation: Batch,
+  train: Batch,
+  order: int,
+  rate: jax.Array,
+  mu: float,
+  decay: float,
+) -> tuple[Any, dict[str, jax.Array]]:
   """Gradient of the validation loss by the alphas, of order 2 through the weights' next step.
 
   Args:
@@ -88,6 +113,7 @@ def alpha_gradient(loss: Callable[..., Any], state: SearchState, validation: Bat
   Returns:
     `((loss, auxiliary), gradient)` as `jax.value_and_grad` gives them.
   """
+
   def objective(alphas):
     params = state.params
     if order == 2:
@@ -107,8 +133,16 @@ class Updates:
     alpha_optimizer: of the alphas.
   """
 
-  def __init__(self, config: ml_collections.ConfigDict, network: Network, searched: tuple[str, ...], updates: int,
-               mean: tuple[float, ...], deviation: tuple[float, ...], skip_dropout: float | None = None):
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    network: Network,
+    searched: tuple[str, ...],
+    updates: int,
+    mean: tuple[float, ...],
+    deviation: tuple[float, ...],
+    skip_dropout: float | None = None,
+  ):
     """Prepares the updates.
 
     Args:
@@ -151,6 +185,7 @@ class Updates:
 
   def _many(self, state, split, halves, stop):
     """A loop over half-steps; the warm-up skips those of the alphas."""
+
     def first(step):
       return jnp.where(step < self._warmup, WEIGHTS, ALPHAS)
 
@@ -175,17 +210,21 @@ class Updates:
       (value, (batch_stats, accuracy)), (by_weights, by_alphas) = both()
     else:
       (value, (batch_stats, accuracy)), (by_weights, by_alphas) = jax.lax.cond(
-          half == ALPHAS, lambda: self._unrolled(loss, state, split, halves, batch), both)
+        half == ALPHAS, lambda: self._unrolled(loss, state, split, halves, batch), both
+      )
     state = jax.lax.cond(
-        half == ALPHAS, lambda: self.move_alphas(state, by_alphas),
-        lambda: self.move_weights(state, by_weights, batch_stats))
+      half == ALPHAS,
+      lambda: self.move_alphas(state, by_alphas),
+      lambda: self.move_weights(state, by_weights, batch_stats),
+    )
     return state, value, accuracy
 
   def _unrolled(self, loss, state, split, halves, batch):
     search = self._config.search
     rate = self._rate(state.step) if search.inner_learning_rate is None else search.inner_learning_rate
-    value, gradient = alpha_gradient(loss, state, batch, self.batch(state, split, halves, WEIGHTS), 2, rate,
-                                     search.momentum, search.weight_decay)
+    value, gradient = alpha_gradient(
+      loss, state, batch, self.batch(state, split, halves, WEIGHTS), 2, rate, search.momentum, search.weight_decay
+    )
     return value, (jax.tree.map(jnp.zeros_like, state.params), gradient)
 
   def _loss(self, params, alphas, batch, step, batch_stats):
@@ -204,5 +243,6 @@ class Updates:
   def move_weights(self, state: SearchState, gradient: Tree, batch_stats: Tree) -> SearchState:
     """The weights' half of an update; batch statistics move here alone."""
     updates, weight_state = self.weight_optimizer.update(gradient, state.weight_state, state.params)
-    return state.replace(params=optax.apply_updates(state.params, updates), weight_state=weight_state,
-                         batch_stats=batch_stats)
+    return state.replace(
+      params=optax.apply_updates(state.params, updates), weight_state=weight_state, batch_stats=batch_stats
+    )

@@ -1,4 +1,5 @@
 """MixedOp and Cell: the DARTS cell, mixed while candidates compete, discrete once it is derived."""
+
 from typing import Any
 
 import flax.linen as nn
@@ -6,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from lfr_darts_jax import genotype
-from lfr_darts_jax.operations import FactorizedReduce
 from lfr_darts_jax.operations import OPERATIONS
+from lfr_darts_jax.operations import FactorizedReduce
 from lfr_darts_jax.operations import ReluConvNorm
 
 Tree = Any
@@ -33,14 +34,21 @@ class MixedOp(nn.Module):
     stride: of every candidate, in pixels.
     searching: see `operations.Operation`.
   """
+
   candidates: tuple[str, ...]
   channels: int
   stride: int
   searching: bool
 
   @nn.compact
-  def __call__(self, x: jax.Array, weights: jax.Array | None, train: bool, live: jax.Array | None = None,
-               skip_dropout: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    weights: jax.Array | None,
+    train: bool,
+    live: jax.Array | None = None,
+    skip_dropout: jax.Array | None = None,
+  ) -> jax.Array:
     """Mixes the candidates.
 
     Args:
@@ -50,7 +58,7 @@ class MixedOp(nn.Module):
       live: `[len(candidates)]` bool, candidates to compute; None computes all, without run-time conditions.
       skip_dropout: dropout rate on the output of an unstrided `skip_connect` (P-DARTS, section 3.3).
     """
-    total = 0
+    total: Any = 0
     for i, name in enumerate(self.candidates):
       operation = OPERATIONS[name](self.channels, self.stride, self.searching, name=name)
       if live is None:
@@ -77,6 +85,7 @@ class Cell(nn.Module):
     operations: names of the columns of `mixture`.
     edges: "scan" compiles the mixed op once and loops over the edges, "unroll" writes all edges out.
   """
+
   spec: genotype.Cell
   channels: int
   reduction_before: bool
@@ -85,8 +94,15 @@ class Cell(nn.Module):
   edges: str
 
   @nn.compact
-  def __call__(self, before: jax.Array, previous: jax.Array, mixture: jax.Array | None, train: bool,
-               drop_path: jax.Array | None = None, skip_dropout: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self,
+    before: jax.Array,
+    previous: jax.Array,
+    mixture: jax.Array | None,
+    train: bool,
+    drop_path: jax.Array | None = None,
+    skip_dropout: jax.Array | None = None,
+  ) -> jax.Array:
     """Runs the cell.
 
     Args:
@@ -101,8 +117,11 @@ class Cell(nn.Module):
     Returns:
       `[batch, height / s, width / s, len(concat) * channels]`, s = 2 for a reduction cell.
     """
-    align = FactorizedReduce(self.channels, 2, self.searching, name="preprocess0") if self.reduction_before else (
-        ReluConvNorm(self.channels, 1, self.searching, name="preprocess0"))
+    align = (
+      FactorizedReduce(self.channels, 2, self.searching, name="preprocess0")
+      if self.reduction_before
+      else (ReluConvNorm(self.channels, 1, self.searching, name="preprocess0"))
+    )
     inputs = [align(before, train), ReluConvNorm(self.channels, 1, self.searching, name="preprocess1")(previous, train)]
     if mixture is not None and self.edges == "scan" and not self.is_initializing():
       states = self._scanned(jnp.stack(inputs), mixture, train, skip_dropout)
@@ -174,7 +193,7 @@ class Cell(nn.Module):
     sources, targets = (jnp.array([c[i] for c in connections]) for i in (0, 1))
     states, statistics = jax.lax.scan(body, states, (sources, targets, variables, weights, live, keys))
     if train and self.is_mutable_collection("batch_stats"):
-      for i, (name, (_, _, ops)) in enumerate(zip(names, connections)):
+      for i, (name, (_, _, ops)) in enumerate(zip(names, connections, strict=False)):
         for operation in set(ops) & set(statistics):
           self.scope.put_variable("batch_stats", name, {operation: jax.tree.map(lambda s: s[i], statistics[operation])})
     return states

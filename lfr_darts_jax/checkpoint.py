@@ -1,8 +1,9 @@
 """Orbax: what is saved, when, and how a run finds its place again.
 
-A checkpoint is a pytree of arrays and, as JSON beside it, what is needed to rebuild the network that they belong to: the
-position in the plan and every cell's candidates.
+A checkpoint is a pytree of arrays and, as JSON beside it, what is needed to rebuild the network that they belong to:
+the position in the plan and every cell's candidates.
 """
+
 from collections.abc import Callable
 import pathlib
 import time
@@ -27,8 +28,10 @@ class Checkpoints:
     """
     self._interval = config.checkpoint.interval
     self._manager = ocp.CheckpointManager(
-        directory.absolute(), item_names=("state", "meta"),
-        options=ocp.CheckpointManagerOptions(max_to_keep=config.checkpoint.keep, enable_async_checkpointing=False))
+      directory.absolute(),
+      item_names=("state", "meta"),
+      options=ocp.CheckpointManagerOptions(max_to_keep=config.checkpoint.keep, enable_async_checkpointing=False),
+    )
     self._saved = time.monotonic()
 
   def save(self, step: int, state: Tree, meta: Meta) -> None:

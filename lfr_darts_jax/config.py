@@ -1,8 +1,9 @@
 """The schema: default, allowed values and source of every field.
 
-The defaults are the digits job, which runs anywhere in minutes; where DARTS or the paper differs, the note says so. Files
-under `configs/` hold overrides only.
+The defaults are the digits job, which runs anywhere in minutes; where DARTS or the paper differs, the note says so.
+Files under `configs/` hold overrides only.
 """
+
 from collections.abc import Callable
 import dataclasses
 from typing import Any
@@ -27,6 +28,7 @@ class Field:
     note: what it means, and where its default comes from.
     optional: whether None is allowed too.
   """
+
   default: Any
   kind: type
   allowed: str
@@ -59,10 +61,16 @@ def _rounds(value):
   if not all(isinstance(r, (tuple, list)) and len(r) == 2 for r in value):
     return False
   shares, counts = [r[0] for r in value], [r[1] for r in value]
-  return (all(isinstance(s, (int, float)) and 0 < s < 1 for s in shares) and list(shares) == sorted(shares)
-          and all(type(c) is int and c >= 2 for c in counts) and list(counts) == sorted(counts, reverse=True))
+  return (
+    all(isinstance(s, (int, float)) and 0 < s < 1 for s in shares)
+    and list(shares) == sorted(shares)
+    and all(type(c) is int and c >= 2 for c in counts)
+    and list(counts) == sorted(counts, reverse=True)
+  )
 
 
+# One row per field, however long: a table is read by its columns.
+# fmt: off
 FIELDS: dict[str, Field] = {
     "seed": _integer(0, 0, "of every random choice: initial values, order of data, split of the train set", 2**31 - 1),
 
@@ -83,7 +91,7 @@ FIELDS: dict[str, Field] = {
     "plan.pdarts_skip_dropout": Field((0.0, 0.4, 0.7), tuple, "three rates from 0 to 0.99", lambda v: len(v) == 3 and all(isinstance(r, (int, float)) and 0 <= r <= 0.99 for r in v), "initial dropout on skip_connect per stage of pdarts (P-DARTS, section 4.2)"),
     "plan.pdarts_max_skip_connects": _integer(2, 0, "cap of skip_connects in a normal cell of pdarts (P-DARTS, section 3.3)", 100),
 
-    "search.epochs": _integer(15, 1, "epochs per iteration; DARTS 50"),
+    "search.epochs": _integer(6, 1, "epochs per iteration; DARTS 50"),
     "search.batch_size": _integer(32, 2, "images per update and half; DARTS 64", 65536),
     "search.channels": _integer(8, 2, "features of a node before the first reduction; DARTS 16", 4096),
     "search.layers": _integer(8, 3, "depth of the supernet of plans with a fixed depth, darts and joint; DARTS 8", 100),
@@ -111,7 +119,7 @@ FIELDS: dict[str, Field] = {
     "network.stem": _choice("cifar", ("cifar", "imagenet"), "one convolution, or three that divide the resolution by 8"),
     "network.edges": _choice("auto", ("auto", "scan", "unroll"), "whether a mixed cell loops over its edges; auto: on the CPU"),
 
-    "train.epochs": _integer(60, 1, "DARTS 600, on ImageNet 250"),
+    "train.epochs": _integer(40, 1, "DARTS 600, on ImageNet 250"),
     "train.batch_size": _integer(32, 2, "DARTS 96", 65536),
     "train.learning_rate": _number(0.025, 1e-9, 100.0, "peak; DARTS"),
     "train.schedule": _choice("cosine", ("cosine", "linear"), "decay to zero; DARTS cosine"),
@@ -128,6 +136,7 @@ FIELDS: dict[str, Field] = {
     "checkpoint.interval": _number(300.0, 0.0, 1e9, "seconds between checkpoints; 0: after every dispatch"),
     "checkpoint.keep": _integer(2, 1, "checkpoints kept", 1000),
 }
+# fmt: on
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -146,14 +155,17 @@ def get_config() -> ml_collections.ConfigDict:
 
 def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Dotted names to values; tuples as lists, so that it equals what JSON gives back."""
-  plain = lambda v: [plain(w) for w in v] if isinstance(v, (tuple, list)) else v
-  flat = {}
+  flat: dict[str, Any] = {}
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
       flat |= {f"{name}.{k}": v for k, v in flatten(value).items()}
     else:
-      flat[name] = plain(value)
+      flat[name] = _lists(value)
   return flat
+
+
+def _lists(value):
+  return [_lists(v) for v in value] if isinstance(value, (tuple, list)) else value
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -182,18 +194,28 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 def _validate_together(config):
   if config.search.min_learning_rate > config.search.learning_rate:
-    raise UsageError(f"config.search.min_learning_rate: {config.search.min_learning_rate}; allowed are numbers up to "
-                     f"config.search.learning_rate, {config.search.learning_rate}")
+    raise UsageError(
+      f"config.search.min_learning_rate: {config.search.min_learning_rate}; allowed are numbers up to "
+      f"config.search.learning_rate, {config.search.learning_rate}"
+    )
   if config.data.name == "folder" and not config.data.dir:
-    raise UsageError("config.data.dir: None; allowed is the folder that holds train/<class>/*, as config.data.name is folder")
+    raise UsageError(
+      "config.data.dir: None; allowed is the folder that holds train/<class>/*, as config.data.name is folder"
+    )
   if config.plan.name in ("lfr_darts", "joint"):
     for name in ("network.layers", "search.layers") if config.plan.name == "joint" else ("network.layers",):
       group, leaf = name.split(".")
       if config[group][leaf] < 5:
-        raise UsageError(f"config.{name}: {config[group][leaf]}; allowed are at least 5, one for every cell of the plan")
+        raise UsageError(
+          f"config.{name}: {config[group][leaf]}; allowed are at least 5, one for every cell of the plan"
+        )
   if config.train.cutout > 2 * config.data.image_size:
-    raise UsageError(f"config.train.cutout: {config.train.cutout}; allowed are at most twice config.data.image_size, "
-                     f"{config.data.image_size}")
+    raise UsageError(
+      f"config.train.cutout: {config.train.cutout}; allowed are at most twice config.data.image_size, "
+      f"{config.data.image_size}"
+    )
   if config.train.warmup_epochs >= config.train.epochs:
-    raise UsageError(f"config.train.warmup_epochs: {config.train.warmup_epochs}; allowed are fewer than "
-                     f"config.train.epochs, {config.train.epochs}")
+    raise UsageError(
+      f"config.train.warmup_epochs: {config.train.warmup_epochs}; allowed are fewer than "
+      f"config.train.epochs, {config.train.epochs}"
+    )

@@ -1,4 +1,5 @@
 """Parameters and multiply-adds of a network."""
+
 import math
 from typing import Any
 
@@ -7,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from lfr_darts_jax.depthwise import DepthwiseConv
-from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.genotype import REDUCTION
+from lfr_darts_jax.genotype import Cell
 
 _COUNTED = (nn.Conv, nn.Dense, DepthwiseConv)
 

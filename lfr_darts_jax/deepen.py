@@ -1,4 +1,5 @@
 """What the next iteration's deeper supernet inherits from the one before."""
+
 from typing import Any
 
 import jax
@@ -48,8 +49,10 @@ def inherit(fresh: Tree, before: Tree, old: tuple[str, ...], new: tuple[str, ...
       result[name] = transplant.graft(fresh[name], before[name])
     elif name in layers:
       source = before[layers[name]]
-      result[name] = {part: transplant.graft(subtree, source[part]) if _alike(subtree, source.get(part)) else subtree
-                      for part, subtree in fresh[name].items()}
+      result[name] = {
+        part: transplant.graft(subtree, source[part]) if _alike(subtree, source.get(part)) else subtree
+        for part, subtree in fresh[name].items()
+      }
   return result
 
 

@@ -11,6 +11,7 @@ update needs.
 
 Padding is PyTorch's, `dilation * (size - 1) / 2` on every side also when strided, which is not XLA's "SAME".
 """
+
 import functools
 
 import flax.linen as nn
@@ -40,8 +41,14 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 
     return _convolve(x, kernel, stride, dilation)
   pad = _padding(kernel, dilation)
   return lax.conv_general_dilated(
-      x, kernel, (stride, stride), ((pad, pad), (pad, pad)), rhs_dilation=(dilation, dilation),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1])
+    x,
+    kernel,
+    (stride, stride),
+    ((pad, pad), (pad, pad)),
+    rhs_dilation=(dilation, dilation),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=x.shape[-1],
+  )
 
 
 class DepthwiseConv(nn.Module):
@@ -53,6 +60,7 @@ class DepthwiseConv(nn.Module):
     dilation: see `depthwise`.
     method: see `depthwise`.
   """
+
   size: int
   stride: int = 1
   dilation: int = 1
@@ -80,8 +88,10 @@ def shifted(x: jax.Array, size: int, stride: int, dilation: int, count: tuple[in
   batch, _, _, channels = x.shape
   height, width = ((n - 1) * stride + 1 for n in count)
   return [
-      lax.slice(x, (0, i, j, 0), (batch, i + height, j + width, channels), (1, stride, stride, 1))
-      for i in range(0, size * dilation, dilation) for j in range(0, size * dilation, dilation)]
+    lax.slice(x, (0, i, j, 0), (batch, i + height, j + width, channels), (1, stride, stride, 1))
+    for i in range(0, size * dilation, dilation)
+    for j in range(0, size * dilation, dilation)
+  ]
 
 
 def spread(g: jax.Array, size: int, stride: int, dilation: int, pad: int, image: tuple[int, int]) -> jax.Array:
@@ -97,7 +107,8 @@ def spread(g: jax.Array, size: int, stride: int, dilation: int, pad: int, image:
   """
   reach = dilation * (size - 1)
   low = reach - pad
-  config = [(low, n + reach - low - ((m - 1) * stride + 1), stride - 1) for n, m in zip(image, g.shape[1:3])]
+  sides = zip(image, g.shape[1:3], strict=True)
+  config = [(low, n + reach - low - ((m - 1) * stride + 1), stride - 1) for n, m in sides]
   return lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *config, (0, 0, 0)])
 
 
@@ -124,7 +135,7 @@ def _outputs(x, stride):
 def _taps(views, kernel):
   accumulate = jnp.promote_types(kernel.dtype, jnp.float32)
   taps = kernel.reshape(-1, kernel.shape[-1]).astype(accumulate)
-  return functools.reduce(lambda total, pair: total + pair[0] * pair[1], zip(views[1:], taps[1:]), views[0] * taps[0])
+  return sum((view * tap for view, tap in zip(views[1:], taps[1:], strict=True)), views[0] * taps[0])
 
 
 # jit caches the trace, of which a supernet would otherwise make hundreds.
@@ -159,7 +170,7 @@ def _kernel_gradient(x, g, stride, dilation, size):
   views = shifted(padded, size, stride, dilation, g.shape[1:3])
   products = tuple(view.astype(accumulate) * g for view in views)
   zeros = (jnp.zeros((), accumulate),) * len(products)
-  sums = lax.reduce(products, zeros, lambda a, b: tuple(p + q for p, q in zip(a, b)), (0, 1, 2))
+  sums = lax.reduce(products, zeros, lambda a, b: tuple(p + q for p, q in zip(a, b, strict=False)), (0, 1, 2))
   return jnp.stack(sums).reshape(size, size, 1, x.shape[-1]).astype(x.dtype)
 
 
@@ -169,8 +180,10 @@ def _convolve_forward(x, kernel, stride, dilation):
 
 def _convolve_backward(stride, dilation, residuals, g):
   x, kernel = residuals
-  return (_input_gradient(g, kernel, stride, dilation, x.shape[1:3]),
-          _kernel_gradient(x, g, stride, dilation, kernel.shape[0]))
+  return (
+    _input_gradient(g, kernel, stride, dilation, x.shape[1:3]),
+    _kernel_gradient(x, g, stride, dilation, kernel.shape[0]),
+  )
 
 
 def _input_gradient_forward(g, kernel, stride, dilation, image):

@@ -1,4 +1,5 @@
 """The search: for each iteration build, update, prune, deepen; returns the layered genotype."""
+
 import dataclasses
 import pathlib
 import time
@@ -22,8 +23,8 @@ from lfr_darts_jax.data import batches
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.evaluate import evaluate
 from lfr_darts_jax.genotype import Cell
-from lfr_darts_jax.genotype import edges
 from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.genotype import edges
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.metrics import Progress
@@ -58,8 +59,12 @@ def _iteration_work(config, plan, index, updates):
   done, total = 0, 0.0
   for step, keep in [*iteration.round_steps(updates), (updates, 1)]:
     total += (step - done) * _update_work(config, iteration.layout, cells)
-    cells = tuple(prune.prune_operations(c, np.ones((len(c.candidates), len(operations))), operations, keep)
-                  if c.name in iteration.searched else c for c in cells)
+    cells = tuple(
+      prune.prune_operations(c, np.ones((len(c.candidates), len(operations))), operations, keep)
+      if c.name in iteration.searched
+      else c
+      for c in cells
+    )
     done = step
   return total
 
@@ -80,6 +85,7 @@ class _Place:
     pruned: rounds done in this iteration.
     seconds: of search so far, over all processes.
   """
+
   iteration: int
   cells: tuple[Cell, ...]
   pruned: int
@@ -90,15 +96,24 @@ class _Place:
 
   @classmethod
   def from_json(cls, value: dict[str, Any]) -> "_Place":
-    cells = tuple(Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"])
+    cells = tuple(
+      Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"]
+    )
     return cls(value["iteration"], cells, value["pruned"], value["seconds"])
 
 
 class Search:
   """One search in one work directory."""
 
-  def __init__(self, config: ml_collections.ConfigDict, dataset: sources.Dataset, workdir: pathlib.Path,
-               metrics: Metrics, progress: Progress, interrupt: Interrupt):
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    dataset: sources.Dataset,
+    workdir: pathlib.Path,
+    metrics: Metrics,
+    progress: Progress,
+    interrupt: Interrupt,
+  ):
     """Prepares a search.
 
     Args:
@@ -117,7 +132,9 @@ class Search:
     self._plan = plans.make(config)
     images, labels = dataset.train
     self._mean, self._deviation = augment.statistics(images)
-    self._halves = jnp.asarray(sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed))
+    self._halves = jnp.asarray(
+      sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
+    )
     self._split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
     self._total = updates_per_iteration(config, len(images))
     for iteration in self._plan.iterations:
@@ -184,38 +201,60 @@ class Search:
     values = {"train_loss": loss[weights] / count[weights], "train_accuracy": accuracy[weights] / count[weights]}
     text = f"loss {values['train_loss']:.3f} accuracy {values['train_accuracy']:.3f}"
     if count[alphas]:
-      values |= {"validation_loss": loss[alphas] / count[alphas], "validation_accuracy": accuracy[alphas] / count[alphas]}
+      values |= {
+        "validation_loss": loss[alphas] / count[alphas],
+        "validation_accuracy": accuracy[alphas] / count[alphas],
+      }
       text += f" | validation loss {values['validation_loss']:.3f} accuracy {values['validation_accuracy']:.3f}"
     self._metrics.write("search", place.iteration, stop, values, place.iteration * self._total + stop)
     iteration = self._plan.iterations[place.iteration]
     images = count.sum() * self._config.search.batch_size
     per_image = cost.work(iteration.layout, place.cells, self._config.search.channels, self._config.data.image_size)
     self._progress.advance(
-        images * per_image,
-        f"search {place.iteration + 1}/{len(self._plan.iterations)} {'+'.join(iteration.searched)} | "
-        f"update {stop}/{self._total} | {text} | {images / seconds:.0f} images/s")
+      images * per_image,
+      f"search {place.iteration + 1}/{len(self._plan.iterations)} {'+'.join(iteration.searched)} | "
+      f"update {stop}/{self._total} | {text} | {images / seconds:.0f} images/s",
+    )
     logging.debug("updates %d to %d took %.2f s", start, stop, seconds)
     return state, stop
 
   def _weights(self, place, state):
     by_name = {cell.name: cell for cell in place.cells}
-    return {name: np.asarray(mixture_weights(a, jnp.array(by_name[name].live(self._operations))))
-            for name, a in state.alphas.items()}
+    return {
+      name: np.asarray(mixture_weights(a, jnp.array(by_name[name].live(self._operations))))
+      for name, a in state.alphas.items()
+    }
 
   def _strengths(self, place, state):
     rng = np.random.default_rng([self._config.seed, 3, place.iteration, place.pruned])
-    return {name: prune.strengths(self._config.prune.rule, weights, rng)
-            for name, weights in sorted(self._weights(place, state).items())}
+    return {
+      name: prune.strengths(self._config.prune.rule, weights, rng)
+      for name, weights in sorted(self._weights(place, state).items())
+    }
 
   def _prune(self, place, state, keep):
     """A round: fewer candidates; survivors' weights, moments and alphas go on unbroken."""
     strength = self._strengths(place, state)
-    state = self._reduce(place, state, {
-        c.name: prune.prune_operations(c, strength[c.name], self._operations, keep) for c in place.cells if c.name in strength})
+    state = self._reduce(
+      place,
+      state,
+      {
+        c.name: prune.prune_operations(c, strength[c.name], self._operations, keep)
+        for c in place.cells
+        if c.name in strength
+      },
+    )
     place.pruned += 1
-    self._metrics.write("search", place.iteration, int(state.step), {
-        "pruned_to": keep, **{f"candidates/{c.name}": [list(ops) for ops in c.candidates] for c in place.cells
-                              if c.name in strength}}, self._global_step(place, state))
+    self._metrics.write(
+      "search",
+      place.iteration,
+      int(state.step),
+      {
+        "pruned_to": keep,
+        **{f"candidates/{c.name}": [list(ops) for ops in c.candidates] for c in place.cells if c.name in strength},
+      },
+      self._global_step(place, state),
+    )
     return state
 
   def _reduce(self, place, state, reduced):
@@ -225,8 +264,10 @@ class Search:
     params = transplant.restrict(state.params, layout, place.cells)
     updates = self._updates(place)
     return state.replace(
-        params=params, batch_stats=transplant.restrict(state.batch_stats, layout, place.cells),
-        weight_state=transplant.graft(updates.weight_optimizer.init(params), state.weight_state))
+      params=params,
+      batch_stats=transplant.restrict(state.batch_stats, layout, place.cells),
+      weight_state=transplant.graft(updates.weight_optimizer.init(params), state.weight_state),
+    )
 
   def _finish(self, place, state):
     """Logs the iteration's outcome and reduces its cells to what it keeps; returns the state that goes with them."""
@@ -234,8 +275,19 @@ class Search:
     weights = self._weights(place, state)
     network = supernet(self._config, iteration.layout, place.cells)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    accuracy = 100 - evaluate(network, variables, self._split, self._halves[1], self._config.search.batch_size,
-                              self._mean, self._deviation, weights).error
+    accuracy = (
+      100
+      - evaluate(
+        network,
+        variables,
+        self._split,
+        self._halves[1],
+        self._config.search.batch_size,
+        self._mean,
+        self._deviation,
+        weights,
+      ).error
+    )
     strength = self._strengths(place, state)
 
     def reduce(cell):
@@ -248,19 +300,23 @@ class Search:
     values = {"validation_accuracy": accuracy / 100}
     for cell in place.cells:
       if cell.name in weights:
-        values |= {f"alphas/{cell.name}": weights[cell.name],
-                   f"entropy/{cell.name}": float(entropy(jnp.asarray(weights[cell.name])).mean()),
-                   f"skip_connects/{cell.name}": cell.count("skip_connect")}
+        values |= {
+          f"alphas/{cell.name}": weights[cell.name],
+          f"entropy/{cell.name}": float(entropy(jnp.asarray(weights[cell.name])).mean()),
+          f"skip_connects/{cell.name}": cell.count("skip_connect"),
+        }
     self._metrics.write("search", place.iteration, self._total, values, (place.iteration + 1) * self._total)
     for cell in place.cells:
       if cell.name in weights:
-        self._progress.say(f"{cell} | entropy {values[f'entropy/{cell.name}']:.3f} | "
-                           f"{values[f'skip_connects/{cell.name}']} skip_connects | validation accuracy {accuracy:.1f} %")
+        self._progress.say(
+          f"{cell} | entropy {values[f'entropy/{cell.name}']:.3f} | "
+          f"{values[f'skip_connects/{cell.name}']} skip_connects | validation accuracy {accuracy:.1f} %"
+        )
     return state
 
   def _deepen(self, place, state):
     """Moves on to the next iteration and returns the state in which it starts."""
-    old, new = self._plan.iterations[place.iteration:place.iteration + 2]
+    old, new = self._plan.iterations[place.iteration : place.iteration + 2]
     place.iteration += 1
     place.pruned = 0
     fresh = self._initial(place)
@@ -268,16 +324,25 @@ class Search:
       return fresh
     inherit = lambda f, b: deepen.inherit(f, b, old.layout, new.layout)
     return fresh.replace(
-        params=inherit(fresh.params, state.params), batch_stats=inherit(fresh.batch_stats, state.batch_stats),
-        weight_state=deepen.inherit_momentum(fresh.weight_state, state.weight_state, old.layout, new.layout))
+      params=inherit(fresh.params, state.params),
+      batch_stats=inherit(fresh.batch_stats, state.batch_stats),
+      weight_state=deepen.inherit_momentum(fresh.weight_state, state.weight_state, old.layout, new.layout),
+    )
 
   def _network(self, place) -> Network:
     return supernet(self._config, self._plan.iterations[place.iteration].layout, place.cells)
 
   def _updates(self, place):
     iteration = self._plan.iterations[place.iteration]
-    return bilevel.Updates(self._config, self._network(place), iteration.searched, self._total, self._mean,
-                           self._deviation, iteration.skip_dropout)
+    return bilevel.Updates(
+      self._config,
+      self._network(place),
+      iteration.searched,
+      self._total,
+      self._mean,
+      self._deviation,
+      iteration.skip_dropout,
+    )
 
   def _initial(self, place) -> SearchState:
     iteration = self._plan.iterations[place.iteration]
@@ -286,14 +351,21 @@ class Search:
     weight_key, alpha_key, update_key = jax.random.split(key, 3)
     rows, columns = len(edges(self._config.search.nodes)), len(self._operations)
     keys = jax.random.split(alpha_key, len(iteration.searched))
-    alphas = {name: ALPHA_SCALE * jax.random.normal(k, (rows, columns))
-              for name, k in zip(iteration.searched, keys, strict=True)}
+    alphas = {
+      name: ALPHA_SCALE * jax.random.normal(k, (rows, columns))
+      for name, k in zip(iteration.searched, keys, strict=True)
+    }
     image = jax.ShapeDtypeStruct((1, *self._split.images.shape[1:]), jnp.float32)
     variables = network.lazy_init(weight_key, image, alphas)
     return SearchState(
-        step=jnp.int32(0), params=variables["params"], batch_stats=variables["batch_stats"], alphas=alphas,
-        weight_state=updates.weight_optimizer.init(variables["params"]),
-        alpha_state=updates.alpha_optimizer.init(alphas), key=update_key)
+      step=jnp.int32(0),
+      params=variables["params"],
+      batch_stats=variables["batch_stats"],
+      alphas=alphas,
+      weight_state=updates.weight_optimizer.init(variables["params"]),
+      alpha_state=updates.alpha_optimizer.init(alphas),
+      key=update_key,
+    )
 
   def _shapes(self, meta):
     return jax.eval_shape(lambda: self._initial(_Place.from_json(meta)))

@@ -1,4 +1,5 @@
 """Exact error over padded batches; driver and trainer both use it."""
+
 import functools
 from typing import Any
 from typing import NamedTuple
@@ -19,6 +20,7 @@ class Evaluation(NamedTuple):
     confusion: `[classes, classes]`, images by true class, then by predicted class.
     top5: images whose class is among the five most probable.
   """
+
   confusion: np.ndarray
   top5: int
 
@@ -41,8 +43,10 @@ class Evaluation(NamedTuple):
   def class_errors(self) -> list[float | None]:
     """Error of every class in percent, None for a class without images."""
     counts = self.confusion.sum(axis=1)
-    return [100 * (1 - float(right) / float(n)) if n else None
-            for right, n in zip(np.diag(self.confusion), counts, strict=True)]
+    return [
+      100 * (1 - float(right) / float(n)) if n else None
+      for right, n in zip(np.diag(self.confusion), counts, strict=True)
+    ]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5, 6, 7))
@@ -66,9 +70,16 @@ def _count(network, variables, mixtures, split, indices, batch_size, mean, devia
   return jax.lax.fori_loop(0, -(-count // batch_size), body, zero)
 
 
-def evaluate(network: Network, variables: Any, split: batches.Split, indices: jax.Array, batch_size: int,
-             mean: tuple[float, ...], deviation: tuple[float, ...],
-             mixtures: dict[str, jax.Array] | None = None) -> Evaluation:
+def evaluate(
+  network: Network,
+  variables: Any,
+  split: batches.Split,
+  indices: jax.Array,
+  batch_size: int,
+  mean: tuple[float, ...],
+  deviation: tuple[float, ...],
+  mixtures: dict[str, jax.Array] | None = None,
+) -> Evaluation:
   """Classifies every image once, with running statistics.
 
   Args:

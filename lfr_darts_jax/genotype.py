@@ -3,6 +3,7 @@
 A cell is a set of candidates: per edge, the operations still alive. Full sets are the DARTS search space, one operation
 per kept edge is a derived cell. A layered genotype is a sequence of derived cells, shallow to deep.
 """
+
 import ast
 from collections.abc import Sequence
 import dataclasses
@@ -39,6 +40,7 @@ class Cell:
     candidates: for every edge, in the order of `edges`, the operations alive.
     concat: the states whose features are the cell's output.
   """
+
   name: str
   kind: str
   candidates: tuple[tuple[str, ...], ...]
@@ -57,7 +59,7 @@ class Cell:
   @property
   def connections(self) -> list[tuple[int, int, tuple[str, ...]]]:
     """(source, target, operations alive) of the edges that have any."""
-    return [(*edge, alive) for edge, alive in zip(edges(self.nodes), self.candidates) if alive]
+    return [(*edge, alive) for edge, alive in zip(edges(self.nodes), self.candidates, strict=False) if alive]
 
   @property
   def derived(self) -> bool:
@@ -80,6 +82,7 @@ class Cell:
 @dataclasses.dataclass(frozen=True)
 class Genotype:
   """A layered genotype: derived cells, shallow to deep."""
+
   cells: tuple[Cell, ...]
 
   def layout(self, layers: int) -> tuple[str, ...]:
@@ -98,18 +101,24 @@ class Genotype:
       normal, reduction = names[kinds.index(NORMAL)], names[kinds.index(REDUCTION)]
       names = [normal, reduction, normal, reduction, normal]
     elif kinds != [NORMAL, *[REDUCTION, NORMAL] * (len(kinds) // 2)]:
-      raise GenotypeError(f"cells: the kinds {', '.join(kinds)} can't be laid out; allowed are normal cells with one "
-                          "reduction between each two, or one cell of each kind")
+      raise GenotypeError(
+        f"cells: the kinds {', '.join(kinds)} can't be laid out; allowed are normal cells with one "
+        "reduction between each two, or one cell of each kind"
+      )
     return staged_layout(names, layers)
 
   def to_json(self) -> str:
     """The text of `genotype.json`."""
+
     def node(cell, target):
       return ", ".join(json.dumps([ops[0], s]) for s, t, ops in cell.connections if t == target)
+
     lines = ",\n".join(
-        f'  {{"name": {json.dumps(c.name)}, "kind": "{c.kind}", "nodes": [\n    '
-        + ",\n    ".join(f"[{node(c, t)}]" for t in range(2, c.nodes + 2))
-        + f'], "concat": {json.dumps(list(c.concat))}}}' for c in self.cells)
+      f'  {{"name": {json.dumps(c.name)}, "kind": "{c.kind}", "nodes": [\n    '
+      + ",\n    ".join(f"[{node(c, t)}]" for t in range(2, c.nodes + 2))
+      + f'], "concat": {json.dumps(list(c.concat))}}}'
+      for c in self.cells
+    )
     return f'{{"format": "{FORMAT}", "version": {VERSION}, "cells": [\n{lines}\n]}}\n'
 
   def to_darts(self) -> str:
@@ -122,8 +131,10 @@ class Genotype:
       raise GenotypeError("cells: DARTS's format holds one normal and one reduction cell")
     by_kind = {cell.kind: cell for cell in self.cells}
     pairs = {kind: [(ops[0], s) for s, _, ops in by_kind[kind].connections] for kind in by_kind}
-    return (f"Genotype(normal={pairs[NORMAL]}, normal_concat={list(by_kind[NORMAL].concat)}, "
-            f"reduce={pairs[REDUCTION]}, reduce_concat={list(by_kind[REDUCTION].concat)})")
+    return (
+      f"Genotype(normal={pairs[NORMAL]}, normal_concat={list(by_kind[NORMAL].concat)}, "
+      f"reduce={pairs[REDUCTION]}, reduce_concat={list(by_kind[REDUCTION].concat)})"
+    )
 
 
 def staged_layout(names: Sequence[str], layers: int) -> tuple[str, ...]:
@@ -165,12 +176,14 @@ def parse(text: str) -> Genotype:
 
 def _from_json(value: Any) -> Genotype:
   if value.get("format") != FORMAT or value.get("version") != VERSION:
-    raise GenotypeError(f'genotype: "format" and "version" must be "{FORMAT}" and {VERSION}, not '
-                        f'{_short(value.get("format"))} and {_short(value.get("version"))}')
+    raise GenotypeError(
+      f'genotype: "format" and "version" must be "{FORMAT}" and {VERSION}, not '
+      f"{_short(value.get('format'))} and {_short(value.get('version'))}"
+    )
   entries = value.get("cells")
   if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_CELLS:
     raise GenotypeError(f'genotype: "cells" must be a list of 1 to {MAX_CELLS} cells')
-  cells = []
+  cells: list[Cell] = []
   for i, entry in enumerate(entries):
     if not isinstance(entry, dict):
       raise GenotypeError(f"cells[{i}]: {_short(entry)} is not an object")
@@ -212,7 +225,7 @@ def _from_darts(text: str) -> Genotype:
     pairs = fields[field]
     if not isinstance(pairs, (list, tuple)) or len(pairs) % 2:
       raise GenotypeError(f"{field}: must list two (operation, source) pairs per node")
-    nodes = [pairs[i:i + 2] for i in range(0, len(pairs), 2)]
+    nodes = [pairs[i : i + 2] for i in range(0, len(pairs), 2)]
     cells.append(_cell("normal" if kind == NORMAL else "reduction", kind, nodes, fields[f"{field}_concat"]))
   return Genotype(tuple(cells))
 
@@ -248,8 +261,12 @@ def _cell(name: str, kind: Any, nodes: Sequence[Any], concat: Any) -> Cell:
         raise GenotypeError(f"{name}: node {target} reads state {state} twice; one operation per edge is allowed")
       alive[state, target] = (operation,)
   last = len(nodes) + 1
-  if (not isinstance(concat, (list, tuple)) or not concat or len(set(map(str, concat))) != len(concat)
-      or not all(type(c) is int and 2 <= c <= last for c in concat)):
+  if (
+    not isinstance(concat, (list, tuple))
+    or not concat
+    or len(set(map(str, concat))) != len(concat)
+    or not all(type(c) is int and 2 <= c <= last for c in concat)
+  ):
     raise GenotypeError(f"{name}.concat: {_short(concat)}; allowed are distinct states out of 2 to {last}")
   return Cell(name, kind, tuple(alive.get(edge, ()) for edge in edges(len(nodes))), tuple(concat))
 

@@ -1,4 +1,5 @@
 """Ctrl-C and SIGTERM end a run at the next safe point, after its state is saved."""
+
 import signal
 import types
 

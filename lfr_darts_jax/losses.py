@@ -1,4 +1,5 @@
 """Training losses."""
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -19,7 +20,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
 
 
 def training_loss(outputs: Outputs, labels: jax.Array, auxiliary_weight: float, smoothing: float) -> jax.Array:
-  """Cross-entropy of the classifier plus the weighted one of the auxiliary head, where there is one (DARTS, appendix A.2)."""
+  """Cross-entropy of the classifier, plus the weighted one of the auxiliary head if any (DARTS, appendix A.2)."""
   loss = cross_entropy(outputs.logits, labels, smoothing)
   if outputs.auxiliary is not None:
     loss += auxiliary_weight * cross_entropy(outputs.auxiliary, labels, smoothing)

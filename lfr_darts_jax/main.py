@@ -1,4 +1,5 @@
 """The command line: flags to mode; turns errors into one line and an exit status."""
+
 from collections.abc import Sequence
 import json
 import os
@@ -13,19 +14,21 @@ from ml_collections import config_flags
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.genotype import BUILT_IN
-from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.genotype import MAX_CHARACTERS
+from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.genotype import parse
 from lfr_darts_jax.interrupt import Interrupted
 
 MODES = ("run", "search", "train", "evaluate", "describe")
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", str(schema.__file__), "Config file; config.FIELD overrides one field. Default: the digits job.")
+  "config", str(schema.__file__), "Config file; config.FIELD overrides one field. Default: the digits job."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; the same command continues it.")
 _MODE = flags.DEFINE_enum("mode", "run", MODES, "What to do.")
 _GENOTYPE = flags.DEFINE_string(
-    "genotype", None, f"Genotype file, or {', '.join(BUILT_IN)}; takes the place of the search.")
+  "genotype", None, f"Genotype file, or {', '.join(BUILT_IN)}; takes the place of the search."
+)
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -50,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
   """Runs the mode that the flags name."""
   # Imported here so that wrong flags are answered at once.
   from lfr_darts_jax import pipeline
+
   if len(argv) > 1:
     raise UsageError(f"arguments: {' '.join(argv[1:])}; allowed are flags alone")
   config, mode = _CONFIG.value, _MODE.value
@@ -58,7 +62,9 @@ def main(argv: Sequence[str]) -> None:
     if genotype is None:
       path = pathlib.Path(_WORKDIR.value or "", "genotype.json")
       if _WORKDIR.value is None or not path.exists():
-        raise UsageError("genotype: not given; --mode=describe allows a file, a built-in name, or a workdir that has one")
+        raise UsageError(
+          "genotype: not given; --mode=describe allows a file, a built-in name, or a workdir that has one"
+        )
       genotype = read_genotype(str(path))
     print(json.dumps(pipeline.describe(config, genotype)))
     return
@@ -71,7 +77,9 @@ def main(argv: Sequence[str]) -> None:
   elif mode == "train":
     path = pathlib.Path(_WORKDIR.value, "genotype.json")
     if genotype is None and not path.exists():
-      raise UsageError(f"genotype: neither given nor in {_WORKDIR.value}; --mode=train allows a file or a built-in name")
+      raise UsageError(
+        f"genotype: neither given nor in {_WORKDIR.value}; --mode=train allows a file or a built-in name"
+      )
     pipeline.train(config, genotype or read_genotype(str(path)), _WORKDIR.value)
   else:
     print(json.dumps(pipeline.evaluate(_WORKDIR.value)))

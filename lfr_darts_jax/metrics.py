@@ -1,4 +1,5 @@
 """One place that writes scalars: terminal progress, TensorBoard, metrics.jsonl."""
+
 from collections.abc import Mapping
 import json
 import pathlib

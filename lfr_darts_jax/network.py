@@ -1,4 +1,5 @@
 """Stem, layers and heads: the supernet and the final network are one module with different cells and settings."""
+
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ STEM_MULTIPLIER = 3  # DARTS: the CIFAR stem is three times as wide as the first
 
 class Outputs(NamedTuple):
   """Logits `[batch, classes]` of the classifier, and of the auxiliary head where there is one."""
+
   logits: jax.Array
   auxiliary: jax.Array | None
 
@@ -36,6 +38,7 @@ class Network(nn.Module):
     auxiliary: whether there is an auxiliary head after the last reduction cell (computed in training only).
     edges: see `Cell`; "auto" takes "scan" on the CPU.
   """
+
   layout: tuple[str, ...]
   cells: tuple[genotype.Cell, ...]
   operations: tuple[str, ...]
@@ -47,8 +50,14 @@ class Network(nn.Module):
   edges: str = "auto"
 
   @nn.compact
-  def __call__(self, images: jax.Array, mixtures: dict[str, jax.Array] | None = None, train: bool = False,
-               drop_path: jax.Array | None = None, skip_dropout: jax.Array | None = None) -> Outputs:
+  def __call__(
+    self,
+    images: jax.Array,
+    mixtures: dict[str, jax.Array] | None = None,
+    train: bool = False,
+    drop_path: jax.Array | None = None,
+    skip_dropout: jax.Array | None = None,
+  ) -> Outputs:
     """Classifies images.
 
     Args:
@@ -62,7 +71,9 @@ class Network(nn.Module):
     edges = self.edges
     if edges == "auto":
       edges = "scan" if jax.default_backend() == "cpu" else "unroll"
-    last_reduction = max((i for i, name in enumerate(self.layout) if cells[name].kind == genotype.REDUCTION), default=-1)
+    last_reduction = max(
+      (i for i, name in enumerate(self.layout) if cells[name].kind == genotype.REDUCTION), default=-1
+    )
     if self.stem == "cifar":
       x = convolution(STEM_MULTIPLIER * self.channels, (3, 3), padding=1, name="stem")(images)
       before = previous = batch_norm(train, name="stem_norm")(x)
@@ -87,14 +98,16 @@ class Network(nn.Module):
 
 class ImagenetStem(nn.Module):
   """DARTS's ImageNet stem: the first layer sees a quarter of the resolution from two before, an eighth from before."""
+
   channels: int
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
     x = images
     outputs = []
-    for i, (features, relu_first) in enumerate(((self.channels // 2, False), (self.channels, True),
-                                                (self.channels, True))):
+    for i, (features, relu_first) in enumerate(
+      ((self.channels // 2, False), (self.channels, True), (self.channels, True))
+    ):
       x = nn.relu(x) if relu_first else x
       x = convolution(features, (3, 3), strides=2, padding=1, name=f"conv_{i}")(x)
       x = batch_norm(train)(x)
@@ -111,6 +124,7 @@ class AuxiliaryHead(nn.Module):
     num_classes: size of the output.
     norm_last: batch norm after the second convolution; DARTS's ImageNet head lacks it.
   """
+
   num_classes: int
   norm_last: bool
 
@@ -118,7 +132,7 @@ class AuxiliaryHead(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     sizes = x.shape[1:3]
     window = tuple(min(max(5, n // 2 + 1), n - 1) for n in sizes)
-    stride = tuple(n - w for n, w in zip(sizes, window))
+    stride = tuple(n - w for n, w in zip(sizes, window, strict=False))
     x = nn.avg_pool(nn.relu(x), window, stride)
     x = nn.relu(batch_norm(train)(convolution(128, (1, 1))(x)))
     x = convolution(768, (2, 2), padding="VALID")(x)
@@ -133,8 +147,16 @@ def supernet(config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: 
     UsageError: see `check_resolution`.
   """
   check_resolution(config, layout, cells)
-  return Network(layout, cells, tuple(config.search.operations), config.search.channels, config.data.num_classes,
-                 stem=config.network.stem, searching=True, edges=config.network.edges)
+  return Network(
+    layout,
+    cells,
+    tuple(config.search.operations),
+    config.search.channels,
+    config.data.num_classes,
+    stem=config.network.stem,
+    searching=True,
+    edges=config.network.edges,
+  )
 
 
 def final_network(config: ml_collections.ConfigDict, cells: genotype.Genotype) -> Network:
@@ -146,12 +168,21 @@ def final_network(config: ml_collections.ConfigDict, cells: genotype.Genotype) -
   layout = cells.layout(config.network.layers)
   auxiliary = config.train.auxiliary_weight > 0
   check_resolution(config, layout, cells.cells, auxiliary)
-  return Network(layout, cells.cells, tuple(config.search.operations), config.network.channels, config.data.num_classes,
-                 stem=config.network.stem, auxiliary=auxiliary, edges=config.network.edges)
+  return Network(
+    layout,
+    cells.cells,
+    tuple(config.search.operations),
+    config.network.channels,
+    config.data.num_classes,
+    stem=config.network.stem,
+    auxiliary=auxiliary,
+    edges=config.network.edges,
+  )
 
 
-def check_resolution(config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: tuple[genotype.Cell, ...],
-                     auxiliary: bool = False) -> None:
+def check_resolution(
+  config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: tuple[genotype.Cell, ...], auxiliary: bool = False
+) -> None:
   """Checks that every reduction still has an image to halve.
 
   Raises:
@@ -162,6 +193,8 @@ def check_resolution(config: ml_collections.ConfigDict, layout: tuple[str, ...],
   # The last reduction needs two pixels to halve, and the auxiliary head needs two behind it.
   needed = 2 ** (halvings - 1) + 1 if not auxiliary or not reductions else 2**halvings + 1
   if halvings and config.data.image_size < needed:
-    raise UsageError(f"config.data.image_size: {config.data.image_size}; {reductions} reductions"
-                     f"{' and the auxiliary head' if auxiliary else ''} behind the {config.network.stem} stem allow "
-                     f"{needed} or more")
+    raise UsageError(
+      f"config.data.image_size: {config.data.image_size}; {reductions} reductions"
+      f"{' and the auxiliary head' if auxiliary else ''} behind the {config.network.stem} stem allow "
+      f"{needed} or more"
+    )

@@ -8,6 +8,7 @@ A new candidate is one module here and one row of `OPERATIONS`. Its attributes a
 `stride` and `searching`; it maps `[batch, height, width, channels]` to `[batch, ceil(height / stride),
 ceil(width / stride), channels]`.
 """
+
 from collections.abc import Callable
 import functools
 
@@ -23,13 +24,15 @@ from lfr_darts_jax.pooling import max_pool
 # A 1x1 convolution as the matrix product that it is: XLA's CPU convolutions are slow inside loops.
 pointwise = functools.partial(nn.Dense, use_bias=False, kernel_init=kernel_init)
 convolution = functools.partial(
-    nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated)
+  nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated
+)
 
 
 def batch_norm(train: bool, affine: bool = True, name: str | None = None) -> nn.BatchNorm:
   """Batch norm with PyTorch's defaults: momentum 0.1 there is 0.9 here, epsilon 1e-5."""
-  return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, use_scale=affine, use_bias=affine,
-                      name=name)
+  return nn.BatchNorm(
+    use_running_average=not train, momentum=0.9, epsilon=1e-5, use_scale=affine, use_bias=affine, name=name
+  )
 
 
 class Operation(nn.Module):
@@ -40,6 +43,7 @@ class Operation(nn.Module):
     stride: step between outputs, in pixels.
     searching: whether batch norms lack affine parameters and follow pools too.
   """
+
   channels: int
   stride: int
   searching: bool
@@ -82,9 +86,13 @@ class FactorizedReduce(Operation):
     x = nn.relu(x)
     image_shifted = jnp.pad(x[:, 1:, 1:], ((0, 0), (0, 1), (0, 1), (0, 0)))
     half = self.channels // 2
-    x = jnp.concatenate([
+    x = jnp.concatenate(
+      [
         pointwise(half, name="even")(x[:, ::2, ::2]),
-        pointwise(self.channels - half, name="odd")(image_shifted[:, ::2, ::2])], axis=-1)
+        pointwise(self.channels - half, name="odd")(image_shifted[:, ::2, ::2]),
+      ],
+      axis=-1,
+    )
     return batch_norm(train, affine=not self.searching)(x)
 
 
@@ -106,6 +114,7 @@ class ReluConvNorm(Operation):
 
 class SepConv(Operation):
   """Depthwise separable convolution, applied twice; the first is strided."""
+
   size: int = 3
 
   @nn.compact
@@ -119,6 +128,7 @@ class SepConv(Operation):
 
 class DilConv(Operation):
   """Depthwise separable convolution with dilation 2, applied once."""
+
   size: int = 3
 
   @nn.compact
@@ -138,18 +148,26 @@ class Conv7x1(Operation):
 
 
 OPERATIONS: dict[str, Callable[..., Operation]] = {
-    "none": Zero,
-    "max_pool_3x3": MaxPool,
-    "avg_pool_3x3": AvgPool,
-    "skip_connect": SkipConnect,
-    "sep_conv_3x3": functools.partial(SepConv, size=3),
-    "sep_conv_5x5": functools.partial(SepConv, size=5),
-    "sep_conv_7x7": functools.partial(SepConv, size=7),
-    "dil_conv_3x3": functools.partial(DilConv, size=3),
-    "dil_conv_5x5": functools.partial(DilConv, size=5),
-    "conv_7x1_1x7": Conv7x1,
+  "none": Zero,
+  "max_pool_3x3": MaxPool,
+  "avg_pool_3x3": AvgPool,
+  "skip_connect": SkipConnect,
+  "sep_conv_3x3": functools.partial(SepConv, size=3),
+  "sep_conv_5x5": functools.partial(SepConv, size=5),
+  "sep_conv_7x7": functools.partial(SepConv, size=7),
+  "dil_conv_3x3": functools.partial(DilConv, size=3),
+  "dil_conv_5x5": functools.partial(DilConv, size=5),
+  "conv_7x1_1x7": Conv7x1,
 }
 
 # The eight of DARTS, in its order: the columns of its alphas.
-DARTS_OPERATIONS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect",
-                    "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
+DARTS_OPERATIONS = (
+  "none",
+  "max_pool_3x3",
+  "avg_pool_3x3",
+  "skip_connect",
+  "sep_conv_3x3",
+  "sep_conv_5x5",
+  "dil_conv_3x3",
+  "dil_conv_5x5",
+)

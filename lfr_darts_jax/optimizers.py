@@ -1,4 +1,5 @@
 """The optax chains of weights and alphas."""
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -8,8 +9,11 @@ import optax
 def sgd(schedule: optax.Schedule, momentum: float, weight_decay: float, clip: float) -> optax.GradientTransformation:
   """SGD in the order of DARTS: clip by global norm, add L2, accumulate momentum, scale by the rate."""
   return optax.chain(
-      optax.clip_by_global_norm(clip), optax.add_decayed_weights(weight_decay), optax.trace(momentum),
-      optax.scale_by_learning_rate(schedule))
+    optax.clip_by_global_norm(clip),
+    optax.add_decayed_weights(weight_decay),
+    optax.trace(momentum),
+    optax.scale_by_learning_rate(schedule),
+  )
 
 
 def search_schedule(config: ml_collections.ConfigDict, updates: int) -> optax.Schedule:
@@ -40,8 +44,11 @@ def search_alphas(config: ml_collections.ConfigDict, live: dict[str, jax.Array])
     return jax.tree.map(lambda u, m: jnp.where(m, u, 0), updates, live)
 
   return optax.chain(
-      optax.stateless(decay), optax.scale_by_adam(search.alpha_beta1, search.alpha_beta2),
-      optax.stateless(hold), optax.scale_by_learning_rate(search.alpha_learning_rate))
+    optax.stateless(decay),
+    optax.scale_by_adam(search.alpha_beta1, search.alpha_beta2),
+    optax.stateless(hold),
+    optax.scale_by_learning_rate(search.alpha_learning_rate),
+  )
 
 
 def train_weights(config: ml_collections.ConfigDict, updates_per_epoch: int) -> optax.GradientTransformation:

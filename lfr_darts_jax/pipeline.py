@@ -1,4 +1,5 @@
 """The main job in one working directory: search, train, evaluate. Each part continues where the directory stopped."""
+
 from importlib import metadata
 import json
 import pathlib
@@ -19,8 +20,8 @@ from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.evaluate import evaluate as count_errors
 from lfr_darts_jax.evaluate import Evaluation
+from lfr_darts_jax.evaluate import evaluate as count_errors
 from lfr_darts_jax.files import write_atomically
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.interrupt import Interrupt
@@ -70,7 +71,9 @@ def train(config: ml_collections.ConfigDict, genotype: Genotype, workdir: str | 
   return run.train()
 
 
-def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, genotype: Genotype | None = None) -> dict[str, Any]:
+def run(
+  config: ml_collections.ConfigDict, workdir: str | pathlib.Path, genotype: Genotype | None = None
+) -> dict[str, Any]:
   """Searches, trains and tests; returns what `result.json` holds. A given genotype takes the place of the search."""
   job = _Run(config, workdir)
   if genotype is not None:
@@ -133,15 +136,23 @@ class Predictor:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, channels):
       raise UsageError(f"images: {images.dtype}{list(images.shape)}; allowed are uint8[n, {size}, {size}, {channels}]")
     normal = augment.normalize(jnp.asarray(images), self._mean, self._deviation)
-    probabilities = np.asarray(jax.nn.softmax(self._network.apply(self._variables, normal).logits))
+    outputs: Any = self._network.apply(self._variables, normal)
+    probabilities = np.asarray(jax.nn.softmax(outputs.logits))
     return [self.class_names[i] for i in probabilities.argmax(axis=-1)], probabilities
 
   def count(self, test: sources.Arrays) -> Evaluation:
     """Tests the network on images and labels."""
     images, labels = test
     split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
-    return count_errors(self._network, self._variables, split, jnp.arange(len(labels)), self.config.train.batch_size,
-                        self._mean, self._deviation)
+    return count_errors(
+      self._network,
+      self._variables,
+      split,
+      jnp.arange(len(labels)),
+      self.config.train.batch_size,
+      self._mean,
+      self._deviation,
+    )
 
 
 def load(workdir: str | pathlib.Path) -> Predictor:
@@ -220,22 +231,37 @@ class _Run:
     train_arrays = self._dataset.train
     self._progress = self._progress or Progress(trainer.work(self._config, network, len(train_arrays[0])))
     with Interrupt() as interrupt:
-      job = trainer.Training(self._config, network, train_arrays, self._workdir, self._metrics, self._progress, interrupt)
+      job = trainer.Training(
+        self._config, network, train_arrays, self._workdir, self._metrics, self._progress, interrupt
+      )
       state, seconds = job.run()
-    result = {**describe(self._config, genotype), "train_seconds": seconds, **self._circumstances(),
-              "mean": job.mean, "deviation": job.deviation, "class_names": self._dataset.class_names}
+    result = {
+      **describe(self._config, genotype),
+      "train_seconds": seconds,
+      **self._circumstances(),
+      "mean": job.mean,
+      "deviation": job.deviation,
+      "class_names": self._dataset.class_names,
+    }
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     tested = Predictor(self._config, genotype, result, variables).count(self._dataset.test())
-    result = {"test_error": tested.error, "top5_error": tested.top5_error, **result,
-              "class_errors": tested.class_errors, "confusion": tested.confusion.tolist()}
-    self._metrics.write("test", 0, int(state.step), {"test_error": tested.error, "top5_error": tested.top5_error},
-                        int(state.step))
+    result = {
+      "test_error": tested.error,
+      "top5_error": tested.top5_error,
+      **result,
+      "class_errors": tested.class_errors,
+      "confusion": tested.confusion.tolist(),
+    }
+    self._metrics.write(
+      "test", 0, int(state.step), {"test_error": tested.error, "top5_error": tested.top5_error}, int(state.step)
+    )
     self._metrics.close()
     write_atomically(result_path, json.dumps(result, indent=1) + "\n")
     self._progress.say(
-        f"test error {tested.error:.2f} % | top-5 {tested.top5_error:.2f} % | {result['parameters']} parameters | "
-        f"{result['multiply_adds']} multiply-adds | search {result['search_seconds'] or 0:.0f} s | "
-        f"training {seconds:.0f} s | {result_path}")
+      f"test error {tested.error:.2f} % | top-5 {tested.top5_error:.2f} % | {result['parameters']} parameters | "
+      f"{result['multiply_adds']} multiply-adds | search {result['search_seconds'] or 0:.0f} s | "
+      f"training {seconds:.0f} s | {result_path}"
+    )
     return result
 
   def _guess_training(self, images):
@@ -247,9 +273,14 @@ class _Run:
 
   def _circumstances(self):
     seconds = json.loads(self._summary_path.read_text())["search_seconds"] if self._summary_path.exists() else None
-    return {"search_seconds": seconds, "seed": self._config.seed, "device": jax.devices()[0].device_kind,
-            "devices": jax.device_count(), "finished": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "packages": {name: metadata.version(name) for name in PACKAGES}}
+    return {
+      "search_seconds": seconds,
+      "seed": self._config.seed,
+      "device": jax.devices()[0].device_kind,
+      "devices": jax.device_count(),
+      "finished": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+      "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
 
 
 def _claim(workdir, flat):
@@ -262,12 +293,19 @@ def _claim(workdir, flat):
       return
     before = json.loads(path.read_text())
   except OSError as error:
-    raise UsageError(f"workdir: {workdir} can't be written ({error.strerror}); allowed is a directory that can") from None
+    raise UsageError(
+      f"workdir: {workdir} can't be written ({error.strerror}); allowed is a directory that can"
+    ) from None
   # The final network's fields may change as long as only the search is done.
   free = ("train.", "network.") if not (workdir / "checkpoints").exists() else ()
-  differing = [name for name in sorted(flat.keys() | before.keys())
-               if flat.get(name) != before.get(name) and name not in FREE_FIELDS and not name.startswith(free or ("\0",))]
+  differing = [
+    name
+    for name in sorted(flat.keys() | before.keys())
+    if flat.get(name) != before.get(name) and name not in FREE_FIELDS and not name.startswith(free or ("\0",))
+  ]
   if differing:
     changes = ", ".join(f"config.{n}: {flat.get(n)!r}, before {before.get(n)!r}" for n in differing)
-    raise UsageError(f"workdir: {workdir} was begun with another config; allowed is the same, or a new workdir ({changes})")
+    raise UsageError(
+      f"workdir: {workdir} was begun with another config; allowed is the same, or a new workdir ({changes})"
+    )
   write_atomically(path, json.dumps(flat, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 Baselines come from the same code as the method, so comparisons are fair.
 """
+
 import dataclasses
 
 import ml_collections
@@ -24,6 +25,7 @@ class Iteration:
     inherit: whether its supernet starts from the weights of the one before.
     skip_dropout: initial dropout rate on skip_connects, None for no dropout.
   """
+
   layout: tuple[str, ...]
   searched: tuple[str, ...]
   rounds: tuple[tuple[float, int], ...] = ()
@@ -45,6 +47,7 @@ class Plan:
     iterations: in order.
     max_skip_connects: cap of skip_connects in a derived normal cell, None for none.
   """
+
   cells: tuple[Cell, ...]
   iterations: tuple[Iteration, ...]
   max_skip_connects: int | None = None
@@ -73,8 +76,14 @@ def _lfr_darts(config):
   for k, name in enumerate(STAGES):
     copies = lambda cell, count: (cell,) * (count if cell[0] == "n" else 1)
     derived = sum((copies(cell, config.plan.derived_copies) for cell in STAGES[:k]), ())
-    iterations.append(Iteration(derived + copies(name, config.plan.searched_copies), (name,), _rounds(config, ROUNDS),
-                                inherit=config.plan.inherit_weights))
+    iterations.append(
+      Iteration(
+        derived + copies(name, config.plan.searched_copies),
+        (name,),
+        _rounds(config, ROUNDS),
+        inherit=config.plan.inherit_weights,
+      )
+    )
   return Plan(_cells(config, STAGES), tuple(iterations))
 
 
@@ -91,8 +100,9 @@ def _pdarts(config):
   # Chen et al., "Progressive differentiable architecture search", ICCV 2019: deeper supernets, fewer candidates,
   # fresh weights and alphas in each; dropout on skip_connects and a cap on their number.
   iterations = tuple(
-      Iteration(genotype.staged_layout(_DARTS_STAGES, layers), _DARTS_CELLS, _rounds(config, ()), keep, False, rate)
-      for layers, keep, rate in zip(config.plan.pdarts_layers, (5, 3, 1), config.plan.pdarts_skip_dropout, strict=True))
+    Iteration(genotype.staged_layout(_DARTS_STAGES, layers), _DARTS_CELLS, _rounds(config, ()), keep, False, rate)
+    for layers, keep, rate in zip(config.plan.pdarts_layers, (5, 3, 1), config.plan.pdarts_skip_dropout, strict=True)
+  )
   return Plan(_cells(config, _DARTS_CELLS), iterations, config.plan.pdarts_max_skip_connects)
 
 

@@ -3,6 +3,7 @@
 The backward pass of `lax.reduce_window` (select-and-scatter) costs more on the CPU than all convolutions of a mixed
 op together. Remembering which tap won turns it into nine shifted selects.
 """
+
 import functools
 
 import jax
@@ -46,8 +47,11 @@ def _maximum(x, stride):
 def _scatter(g, winner, stride, image):
   """Sends each output's gradient to the pixel that won: `[batch, *image, channels]`."""
   # Input pixel p is tap t of the output at p - t, so the views run through the taps backwards.
-  views = zip(shifted(spread(g, SIZE, stride, 1, PAD, image), SIZE, 1, 1, image),
-              shifted(spread(winner, SIZE, stride, 1, PAD, image), SIZE, 1, 1, image))
+  views = zip(
+    shifted(spread(g, SIZE, stride, 1, PAD, image), SIZE, 1, 1, image),
+    shifted(spread(winner, SIZE, stride, 1, PAD, image), SIZE, 1, 1, image),
+    strict=False,
+  )
   last = SIZE * SIZE - 1
   return sum(jnp.where(won == last - tap, view, 0) for tap, (view, won) in enumerate(views))
 
@@ -66,5 +70,6 @@ def _max_pool_forward(x, stride):
 
 max_pool.defvjp(_max_pool_forward, lambda stride, residuals, g: (_scatter(g, residuals[0], stride, residuals[1]),))
 _scatter.defvjp(
-    lambda g, winner, stride, image: (_scatter(g, winner, stride, image), saved(winner)),
-    lambda stride, image, residuals, x: (_gather(x, residuals[0], stride), None))
+  lambda g, winner, stride, image: (_scatter(g, winner, stride, image), saved(winner)),
+  lambda stride, image, residuals, x: (_gather(x, residuals[0], stride), None),
+)

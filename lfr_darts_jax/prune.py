@@ -1,4 +1,5 @@
 """Which connections are weak: alphas to surviving candidates."""
+
 from collections.abc import Sequence
 import dataclasses
 
@@ -68,6 +69,6 @@ def derive(cell: Cell, strength: np.ndarray, operations: Sequence[str], max_skip
     skips = [e for e in chosen if best[e] == "skip_connect" and len(alive[e]) > 1]
     total = sum(best[e] == "skip_connect" for e in chosen)
     if max_skip_connects is None or total <= max_skip_connects or not skips:
-      return dataclasses.replace(cell, candidates=tuple(
-          (best[e],) if e in chosen else () for e in range(len(edges))))
+      kept = [(name,) if e in chosen and name else () for e, name in enumerate(best)]
+      return dataclasses.replace(cell, candidates=tuple(kept))
     alive[min(skips, key=lambda e: value(e, "skip_connect"))].remove("skip_connect")

@@ -1,4 +1,5 @@
 """The continuous relaxation: alphas and live candidates to mixture weights. The seam where search methods differ."""
+
 import jax
 import jax.numpy as jnp
 

@@ -1,15 +1,15 @@
 """Everything that an update needs, as pytrees: donated to the jitted update, saved in checkpoints."""
+
 from typing import Any
 
-import flax
+from flax import struct
 import jax
 import optax
 
 Tree = Any
 
 
-@flax.struct.dataclass
-class SearchState:
+class SearchState(struct.PyTreeNode):
   """State of one iteration of the search.
 
   Attributes:
@@ -21,6 +21,7 @@ class SearchState:
     alpha_state: state of the alphas' optimizer.
     key: raw random key of the iteration, from which those of every update are folded.
   """
+
   step: jax.Array
   params: Tree
   batch_stats: Tree
@@ -30,9 +31,9 @@ class SearchState:
   key: jax.Array
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
   """State of the final training; attributes as in `SearchState`."""
+
   step: jax.Array
   params: Tree
   batch_stats: Tree

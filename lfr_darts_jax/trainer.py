@@ -1,4 +1,5 @@
 """Trains a derived network from scratch (DARTS, section 3.2 and appendix A.2)."""
+
 import pathlib
 import time
 from typing import Any
@@ -34,8 +35,16 @@ def work(config: ml_collections.ConfigDict, network: Network, train_images: int)
 class Training:
   """The final training of one network in one work directory."""
 
-  def __init__(self, config: ml_collections.ConfigDict, network: Network, train: Arrays, workdir: pathlib.Path,
-               metrics: Metrics, progress: Progress, interrupt: Interrupt):
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    network: Network,
+    train: Arrays,
+    workdir: pathlib.Path,
+    metrics: Metrics,
+    progress: Progress,
+    interrupt: Interrupt,
+  ):
     """Prepares a training; arguments as of `driver.Search`, with the train split.
 
     Raises:
@@ -43,8 +52,10 @@ class Training:
     """
     images, labels = train
     if config.train.batch_size > len(images):
-      raise UsageError(f"config.train.batch_size: {config.train.batch_size}; allowed are at most {len(images)}, the size "
-                       "of the train split")
+      raise UsageError(
+        f"config.train.batch_size: {config.train.batch_size}; allowed are at most {len(images)}, the size "
+        "of the train split"
+      )
     self._config, self._network, self._metrics, self._progress = config, network, metrics, progress
     self._interrupt = interrupt
     self.mean, self.deviation = augment.statistics(images)
@@ -94,9 +105,10 @@ class Training:
     rate = (stop - start) * self._config.train.batch_size / (time.monotonic() - began)
     epoch = -(-stop // self._per_epoch)
     self._progress.advance(
-        self._work(stop) - self._work(start),
-        f"train epoch {epoch}/{self._config.train.epochs} | loss {values['train_loss']:.3f} "
-        f"accuracy {values['train_accuracy']:.3f} | {rate:.0f} images/s")
+      self._work(stop) - self._work(start),
+      f"train epoch {epoch}/{self._config.train.epochs} | loss {values['train_loss']:.3f} "
+      f"accuracy {values['train_accuracy']:.3f} | {rate:.0f} images/s",
+    )
     return state, stop
 
   def _work(self, step):
@@ -106,8 +118,13 @@ class Training:
     weight_key, update_key = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self._config.seed), 1_000))
     image = jax.ShapeDtypeStruct((1, *self._split.images.shape[1:]), jnp.float32)
     variables = self._network.lazy_init(weight_key, image)
-    return TrainState(step=jnp.int32(0), params=variables["params"], batch_stats=variables["batch_stats"],
-                      weight_state=self._optimizer.init(variables["params"]), key=update_key)
+    return TrainState(
+      step=jnp.int32(0),
+      params=variables["params"],
+      batch_stats=variables["batch_stats"],
+      weight_state=self._optimizer.init(variables["params"]),
+      key=update_key,
+    )
 
   def _many(self, state, split, stop):
     def body(carry):
@@ -134,16 +151,26 @@ class Training:
 
     def objective(params) -> tuple[jax.Array, tuple[Any, jax.Array]]:
       outputs, updated = self._network.apply(
-          {"params": params, "batch_stats": state.batch_stats}, images, None, True, drop_path,
-          rngs={"dropout": at_step(dropout_key)}, mutable=["batch_stats"])
+        {"params": params, "batch_stats": state.batch_stats},
+        images,
+        None,
+        True,
+        drop_path,
+        rngs={"dropout": at_step(dropout_key)},
+        mutable=["batch_stats"],
+      )
       right = jnp.mean(jnp.argmax(outputs.logits, axis=-1) == labels)
       loss = losses.training_loss(outputs, labels, train.auxiliary_weight, train.label_smoothing)
       return loss, (updated["batch_stats"], right)
 
     (loss, (batch_stats, right)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
     updates, weight_state = self._optimizer.update(gradient, state.weight_state, state.params)
-    state = state.replace(step=state.step + 1, params=optax.apply_updates(state.params, updates),
-                          batch_stats=batch_stats, weight_state=weight_state)
+    state = state.replace(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      batch_stats=batch_stats,
+      weight_state=weight_state,
+    )
     return state, loss, right
 
 
@@ -154,8 +181,13 @@ def restore(config: ml_collections.ConfigDict, network: Network, workdir: pathli
 
   def shapes(_):
     variables = network.lazy_init(jax.random.PRNGKey(0), image)
-    return TrainState(step=jnp.int32(0), params=variables["params"], batch_stats=variables["batch_stats"],
-                      weight_state=optimizer.init(variables["params"]), key=jax.random.PRNGKey(0))
+    return TrainState(
+      step=jnp.int32(0),
+      params=variables["params"],
+      batch_stats=variables["batch_stats"],
+      weight_state=optimizer.init(variables["params"]),
+      key=jax.random.PRNGKey(0),
+    )
 
   checkpoints = Checkpoints(workdir / "checkpoints", config)
   restored = checkpoints.restore(lambda meta: jax.eval_shape(shapes, meta))

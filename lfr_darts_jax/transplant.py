@@ -1,4 +1,5 @@
 """Pytree surgery: one network's parameters, statistics and optimizer states into another's."""
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,4 +1,5 @@
 """Shared fixtures; a compilation cache that all workers and all runs share."""
+
 import os
 import pathlib
 import tempfile
@@ -39,8 +40,9 @@ def config():
 class Supernet:
   """A small supernet with random weights, statistics, alphas and images."""
 
-  def __init__(self, layout=("n0", "r0"), nodes=2, channels=4, operations=DARTS_OPERATIONS, edges="scan", size=8,
-               candidates=None):
+  def __init__(
+    self, layout=("n0", "r0"), nodes=2, channels=4, operations=DARTS_OPERATIONS, edges="scan", size=8, candidates=None
+  ):
     kinds = {"n": "normal", "r": "reduction"}
     cells = tuple(genotypes.Cell.full(n, kinds[n[0]], nodes, operations) for n in dict.fromkeys(layout))
     if candidates:
@@ -53,12 +55,15 @@ class Supernet:
     rows = len(cells[0].candidates)
     self.alphas = {c.name: jnp.asarray(rng.normal(size=(rows, len(operations))), float_type) for c in cells}
     self.live = {c.name: jnp.array(c.live(operations)) for c in cells}
-    variables = self.network.lazy_init(jax.random.PRNGKey(0), jax.ShapeDtypeStruct(self.images.shape, float_type), self.alphas)
+    variables = self.network.lazy_init(
+      jax.random.PRNGKey(0), jax.ShapeDtypeStruct(self.images.shape, float_type), self.alphas
+    )
     # Initial values are float32 whatever the default is.
     variables = jax.tree.map(lambda v: v.astype(float_type), variables)
     self.params = variables["params"]
-    self.batch_stats = jax.tree.map(lambda s: s + jnp.asarray(rng.uniform(0.1, 0.5, s.shape), float_type),
-                                    variables["batch_stats"])
+    self.batch_stats = jax.tree.map(
+      lambda s: s + jnp.asarray(rng.uniform(0.1, 0.5, s.shape), float_type), variables["batch_stats"]
+    )
 
 
 @pytest.fixture

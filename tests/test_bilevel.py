@@ -22,9 +22,18 @@ def make(config, net, order=1, **search):
   rng = np.random.default_rng(1)
   momentum = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) * 0.1, p.dtype), net.params)
   weight_state = optax.tree.set(weight_state, trace=momentum)
-  state = SearchState(jnp.int32(0), net.params, net.batch_stats, net.alphas, weight_state,
-                      updates.alpha_optimizer.init(net.alphas), jax.random.PRNGKey(0))
-  split = batches.Split(jnp.asarray(rng.integers(0, 256, (24, 8, 8, 2)), jnp.uint8), jnp.asarray(rng.integers(0, 3, 24)))
+  state = SearchState(
+    jnp.int32(0),
+    net.params,
+    net.batch_stats,
+    net.alphas,
+    weight_state,
+    updates.alpha_optimizer.init(net.alphas),
+    jax.random.PRNGKey(0),
+  )
+  split = batches.Split(
+    jnp.asarray(rng.integers(0, 256, (24, 8, 8, 2)), jnp.uint8), jnp.asarray(rng.integers(0, 3, 24))
+  )
   halves = jnp.arange(24).reshape(2, 12)
   return updates, state, split, halves
 
@@ -49,8 +58,11 @@ def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config
     moved = jax.tree.map(lambda w, m, g: w - rate * (mu * m + g + decay * w), state.params, momentum, gradient)
     return closed(moved, alphas, validation)
 
-  _, gradient = jax.jit(lambda s: bilevel.alpha_gradient(
-      lambda p, a, b: loss(p, a, state.batch_stats, b, None), s, validation, train, 2, rate, mu, decay))(state)
+  _, gradient = jax.jit(
+    lambda s: bilevel.alpha_gradient(
+      lambda p, a, b: loss(p, a, state.batch_stats, b, None), s, validation, train, 2, rate, mu, decay
+    )
+  )(state)
   rng = np.random.default_rng(2)
   for _ in range(4):
     direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), state.alphas)
@@ -89,11 +101,13 @@ def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config
   loss = lambda p, a, b: bilevel.supernet_loss(net.network, net.live, p, a, state.batch_stats, b, None)
   by_alphas = jax.grad(lambda a: loss(state.params, a, validation)[0])(state.alphas)
   expected = updates.move_alphas(state, by_alphas)
-  (_, (statistics, _)), by_weights = jax.value_and_grad(lambda p: loss(p, expected.alphas, train), has_aux=True)(state.params)
+  (_, (statistics, _)), by_weights = jax.value_and_grad(lambda p: loss(p, expected.alphas, train), has_aux=True)(
+    state.params
+  )
   expected = updates.move_weights(expected, by_weights, statistics).replace(step=jnp.int32(1))
   got, sums = updates.run(jax.tree.map(jnp.array, state), split, halves, 1)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), got, expected)
-  np.testing.assert_array_equal(sums.count, [1, 1])
+  np.testing.assert_array_equal(sums.batches, [1, 1])
 
 
 def test_warm_up_trains_weights_alone(config, supernet):
@@ -105,10 +119,10 @@ def test_warm_up_trains_weights_alone(config, supernet):
   before = np.array(state.alphas["n0"])
   state, sums = updates.run(jax.tree.map(jnp.array, state), split, halves, 2)
   np.testing.assert_array_equal(state.alphas["n0"], before)
-  np.testing.assert_array_equal(sums.count, [0, 2])
+  np.testing.assert_array_equal(sums.batches, [0, 2])
   state, sums = updates.run(state, split, halves, 3)
   assert np.abs(state.alphas["n0"] - before).max() > 1e-4
-  np.testing.assert_array_equal(sums.count, [1, 1])
+  np.testing.assert_array_equal(sums.batches, [1, 1])
 
 
 def test_dispatches_do_not_change_the_result_nor_compile_again(config, supernet):

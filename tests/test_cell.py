@@ -7,8 +7,8 @@ import pytest
 
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax.cell import Cell
-from lfr_darts_jax.cell import drop
 from lfr_darts_jax.cell import MixedOp
+from lfr_darts_jax.cell import drop
 from lfr_darts_jax.operations import DARTS_OPERATIONS
 from lfr_darts_jax.operations import OPERATIONS
 from lfr_darts_jax.relaxation import mixture_weights
@@ -16,10 +16,16 @@ from lfr_darts_jax.relaxation import mixture_weights
 
 def uneven(cell):
   """Candidates that differ from edge to edge, one edge without any."""
-  sets = (("none", "sep_conv_3x3", "max_pool_3x3"), ("skip_connect", "dil_conv_3x3"), (), ("sep_conv_3x3", "avg_pool_3x3"),
-          ("skip_connect",))
-  return dataclasses.replace(cell, candidates=tuple(
-      tuple(o for o in DARTS_OPERATIONS if o in sets[i % 5]) for i in range(len(cell.candidates))))
+  sets = (
+    ("none", "sep_conv_3x3", "max_pool_3x3"),
+    ("skip_connect", "dil_conv_3x3"),
+    (),
+    ("sep_conv_3x3", "avg_pool_3x3"),
+    ("skip_connect",),
+  )
+  return dataclasses.replace(
+    cell, candidates=tuple(tuple(o for o in DARTS_OPERATIONS if o in sets[i % 5]) for i in range(len(cell.candidates)))
+  )
 
 
 @pytest.mark.parametrize("candidates", [None, uneven])
@@ -30,8 +36,9 @@ def test_scanned_equals_unrolled(x64, supernet, candidates):
 
     def loss(params, alphas, net=net):
       mixtures = {k: mixture_weights(a, net.live[k]) for k, a in alphas.items()}
-      outputs, updated = net.network.apply({"params": params, "batch_stats": net.batch_stats}, net.images, mixtures, True,
-                                           mutable=["batch_stats"])
+      outputs, updated = net.network.apply(
+        {"params": params, "batch_stats": net.batch_stats}, net.images, mixtures, True, mutable=["batch_stats"]
+      )
       return jnp.sum(jnp.sin(outputs.logits)), updated["batch_stats"]
 
     results.append(jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(net.params, net.alphas))
@@ -43,7 +50,9 @@ def test_scanned_equals_unrolled_with_running_statistics(supernet):
   for edges in ("scan", "unroll"):
     net = supernet(edges=edges, candidates=uneven)
     mixtures = {k: mixture_weights(a, net.live[k]) for k, a in net.alphas.items()}
-    logits.append(net.network.apply({"params": net.params, "batch_stats": net.batch_stats}, net.images, mixtures).logits)
+    logits.append(
+      net.network.apply({"params": net.params, "batch_stats": net.batch_stats}, net.images, mixtures).logits
+    )
   np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-5)
 
 
@@ -83,8 +92,10 @@ def test_drop_path_spares_identities_and_keeps_the_mean():
   for ops, changes in ((identities, False), (pools, True)):
     cell = run(ops, None)
     variables = cell.init(jax.random.key(1), x, x, None, True)
-    plain, dropped = (cell.apply(variables, x, x, None, True, rate, rngs={"dropout": jax.random.key(2)},
-                                 mutable=["batch_stats"])[0] for rate in (None, jnp.float32(0.5)))
+    plain, dropped = (
+      cell.apply(variables, x, x, None, True, rate, rngs={"dropout": jax.random.key(2)}, mutable=["batch_stats"])[0]
+      for rate in (None, jnp.float32(0.5))
+    )
     assert bool(jnp.any(plain != dropped)) == changes
   dropped = drop(jnp.ones((4000, 2, 2, 1)), jnp.float32(0.25), jax.random.key(3), per_sample=True)
   assert set(np.unique(dropped).round(4)) == {0, np.float32(1 / 0.75).round(4)}
@@ -95,7 +106,17 @@ def test_skip_dropout_touches_unstrided_skips_alone(supernet):
   net = supernet(layout=("n0",), operations=("skip_connect", "max_pool_3x3"))
   variables = {"params": net.params, "batch_stats": net.batch_stats}
   mixture = lambda first: {"n0": jnp.tile(jnp.array([[first, 1.0 - first]]), (5, 1))}
-  run = lambda first, rate: net.network.apply(
-      variables, net.images, mixture(first), True, None, rate, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"])[0].logits
+  run = lambda first, rate: (
+    net.network.apply(
+      variables,
+      net.images,
+      mixture(first),
+      True,
+      None,
+      rate,
+      rngs={"dropout": jax.random.key(0)},
+      mutable=["batch_stats"],
+    )[0].logits
+  )
   np.testing.assert_allclose(run(0.0, None), run(0.0, jnp.float32(0.5)), rtol=1e-5)
   assert np.any(np.abs(run(1.0, None) - run(1.0, jnp.float32(0.5))) > 1e-3)

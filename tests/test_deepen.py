@@ -45,8 +45,10 @@ def test_inherited_parameters_are_bit_equal_and_the_rest_is_fresh(nets):
   equal({p: got["layer_2"][p] for p in edges}, {p: old.params["layer_1"][p] for p in edges})
   # A copy of n0 reads n0's eight features where n0 reads the stem's twelve: its preprocessing starts fresh.
   equal(got["layer_1"]["preprocess1"], new.params["layer_1"]["preprocess1"])
-  equal({p: v for p, v in got["layer_1"].items() if p.startswith("edge")},
-        {p: v for p, v in old.params["layer_0"].items() if p.startswith("edge")})
+  equal(
+    {p: v for p, v in got["layer_1"].items() if p.startswith("edge")},
+    {p: v for p, v in old.params["layer_0"].items() if p.startswith("edge")},
+  )
 
 
 def test_inherited_activations_are_equal(nets):
@@ -55,8 +57,13 @@ def test_inherited_activations_are_equal(nets):
   statistics = deepen.inherit(new.batch_stats, old.batch_stats, OLD, NEW)
 
   def layer_0(net, params, statistics, mixtures):
-    _, state = net.network.apply({"params": params, "batch_stats": statistics}, net.images, mixtures,
-                                 capture_intermediates=lambda m, _: m.name == "layer_0", mutable=["intermediates"])
+    _, state = net.network.apply(
+      {"params": params, "batch_stats": statistics},
+      net.images,
+      mixtures,
+      capture_intermediates=lambda m, _: m.name == "layer_0",
+      mutable=["intermediates"],
+    )
     return state["intermediates"]["layer_0"]["__call__"][0]
 
   before = layer_0(old, old.params, old.batch_stats, None)

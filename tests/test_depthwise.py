@@ -3,16 +3,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.depthwise import depthwise
 from lfr_darts_jax.depthwise import DepthwiseConv
+from lfr_darts_jax.depthwise import depthwise
 
-CASES = [(size, stride, dilation, height) for size in (3, 5, 7) for stride in (1, 2) for dilation in (1, 2)
-         for height in (8, 9)]
+CASES = [
+  (size, stride, dilation, height)
+  for size in (3, 5, 7)
+  for stride in (1, 2)
+  for dilation in (1, 2)
+  for height in (8, 9)
+]
 
 
 def arrays(size, height, dtype=jnp.float64):
   rng = np.random.default_rng(size)
-  return (jnp.asarray(rng.normal(size=(2, height, height + 1, 3)), dtype), jnp.asarray(rng.normal(size=(size, size, 1, 3)), dtype))
+  return (
+    jnp.asarray(rng.normal(size=(2, height, height + 1, 3)), dtype),
+    jnp.asarray(rng.normal(size=(size, size, 1, 3)), dtype),
+  )
 
 
 @pytest.mark.parametrize("size,stride,dilation,height", CASES)

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.operations import FactorizedReduce
 from lfr_darts_jax.operations import OPERATIONS
+from lfr_darts_jax.operations import FactorizedReduce
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -18,13 +18,19 @@ def test_shapes_and_affine(name, stride, size):
     affine = [p for p in jax.tree_util.tree_leaves_with_path(variables.get("params", {})) if "scale" in str(p[0])]
     normed = "batch_stats" in variables
     # Pools are followed by a norm, never an affine one, in the search alone.
-    assert normed == (not (name == "none" or (name == "skip_connect" and stride == 1) or ("pool" in name and not searching)))
+    assert normed == (
+      not (name == "none" or (name == "skip_connect" and stride == 1) or ("pool" in name and not searching))
+    )
     assert bool(affine) == (normed and not searching)
 
 
 def test_parameter_counts():
-  count = lambda name, stride=1: sum(v.size for v in jax.tree.leaves(
-      OPERATIONS[name](8, stride, True).init(jax.random.key(0), jnp.ones((1, 8, 8, 8)), True).get("params", {})))
+  count = lambda name, stride=1: sum(
+    v.size
+    for v in jax.tree.leaves(
+      OPERATIONS[name](8, stride, True).init(jax.random.key(0), jnp.ones((1, 8, 8, 8)), True).get("params", {})
+    )
+  )
   assert count("sep_conv_3x3") == 2 * (9 * 8 + 64)
   assert count("sep_conv_7x7") == 2 * (49 * 8 + 64)
   assert count("dil_conv_5x5") == 25 * 8 + 64
@@ -42,7 +48,10 @@ def test_dilated_convolution_reads_every_other_pixel():
   x = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0)
   operation = OPERATIONS["dil_conv_3x3"](1, 1, False)
   variables = jax.tree.map(jnp.ones_like, operation.init(jax.random.key(0), x, False))
-  touched = np.argwhere(np.abs(operation.apply(variables, x, False)[0, :, :, 0] - operation.apply(variables, 0 * x, False)[0, :, :, 0]) > 1e-6)
+  touched = np.argwhere(
+    np.abs(operation.apply(variables, x, False)[0, :, :, 0] - operation.apply(variables, 0 * x, False)[0, :, :, 0])
+    > 1e-6
+  )
   assert touched.tolist() == [[i, j] for i in (2, 4, 6) for j in (2, 4, 6)]
 
 

@@ -1,4 +1,5 @@
 """Equal weights, equal numbers: our networks against the original PyTorch DARTS."""
+
 import pathlib
 import re
 
@@ -14,7 +15,14 @@ from lfr_darts_jax.operations import DARTS_OPERATIONS
 from lfr_darts_jax.relaxation import mixture_weights
 
 FILE = pathlib.Path(__file__).parents[2] / "shared" / "parity" / "supernet_c4_l3.npz"
-CONVOLUTIONS = {"1": "DepthwiseConv_0", "2": "Dense_0", "5": "DepthwiseConv_1", "6": "Dense_1", "conv_1": "even", "conv_2": "odd"}
+CONVOLUTIONS = {
+  "1": "DepthwiseConv_0",
+  "2": "Dense_0",
+  "5": "DepthwiseConv_1",
+  "6": "Dense_1",
+  "conv_1": "even",
+  "conv_2": "odd",
+}
 
 
 def kernel(value):
@@ -37,8 +45,13 @@ def search_path(name):
     operation = DARTS_OPERATIONS[int(operation)]
     inner = ("FactorizedReduce_0",) if operation == "skip_connect" else ()
     return f"layer_{layer}", f"edge_{source}_{target}", operation, *inner, CONVOLUTIONS[position], "kernel"
-  return {"stem.0.weight": ("stem", "kernel"), "stem.1.weight": ("stem_norm", "scale"), "stem.1.bias": ("stem_norm", "bias"),
-          "classifier.weight": ("classifier", "kernel"), "classifier.bias": ("classifier", "bias")}[name]
+  return {
+    "stem.0.weight": ("stem", "kernel"),
+    "stem.1.weight": ("stem_norm", "scale"),
+    "stem.1.bias": ("stem_norm", "bias"),
+    "classifier.weight": ("classifier", "kernel"),
+    "classifier.bias": ("classifier", "bias"),
+  }[name]
 
 
 def unflatten(leaves):
@@ -51,13 +64,16 @@ def unflatten(leaves):
   return tree
 
 
-@pytest.mark.skipif(not FILE.exists(), reason=f"{FILE.name}, the original network's numbers, lies beside the repository only")
+@pytest.mark.skipif(
+  not FILE.exists(), reason=f"{FILE.name}, the original network's numbers, lies beside the repository only"
+)
 @pytest.mark.parametrize("edges", ["scan", "unroll"])
 def test_supernet_equals_the_original(x64, edges):
   data = np.load(FILE)
   names = [k[2:] for k in data.files if k.startswith("p.")]
-  ours = lambda prefix: unflatten({search_path(n): kernel(v) if v.ndim > 1 else v
-                                   for n in names for v in [data[f"{prefix}.{n}"]]})
+  ours = lambda prefix: unflatten(
+    {search_path(n): kernel(v) if v.ndim > 1 else v for n in names for v in [data[f"{prefix}.{n}"]]}
+  )
   cells = tuple(genotypes.Cell.full(k, k, 4, DARTS_OPERATIONS) for k in ("normal", "reduction"))
   network = Network(("normal", "reduction", "reduction"), cells, DARTS_OPERATIONS, 4, 10, searching=True, edges=edges)
   alphas = {"normal": jnp.asarray(data["alphas_normal"]), "reduction": jnp.asarray(data["alphas_reduce"])}
@@ -69,10 +85,14 @@ def test_supernet_equals_the_original(x64, edges):
 
   def loss(params, alphas):
     mixtures = {k: mixture_weights(a, live) for k, a in alphas.items()}
-    outputs, _ = network.apply({"params": params, "batch_stats": statistics}, images, mixtures, True, mutable=["batch_stats"])
+    outputs, _ = network.apply(
+      {"params": params, "batch_stats": statistics}, images, mixtures, True, mutable=["batch_stats"]
+    )
     return losses.cross_entropy(outputs.logits, jnp.asarray(data["y"])), outputs.logits
 
-  (value, logits), (by_params, by_alphas) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(params, alphas)
+  (value, logits), (by_params, by_alphas) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
+    params, alphas
+  )
   np.testing.assert_allclose(logits, data["logits"], rtol=1e-9)
   np.testing.assert_allclose(value, data["loss"], rtol=1e-9)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * max(np.abs(b).max(), 1e-3))
@@ -85,12 +105,15 @@ def test_supernet_equals_the_original(x64, edges):
 def test_final_network_equals_a_plain_pytorch_one(x64, stem, size):
   torch = pytest.importorskip("torch", reason="PyTorch, the extra 'torch', is not installed")
   from tests import torch_darts
+
   torch.manual_seed(0)
   theirs = torch_darts.EvaluationNetwork(genotypes.DARTS_V2, 4, 6, 7, stem).double().train()
   for parameter in theirs.parameters():  # Fresh norms are the identity, which would hide a swap.
     if parameter.ndim == 1:
       torch.nn.init.uniform_(parameter, 0.5, 1.5)
-  ours = Network(genotypes.DARTS_V2.layout(6), genotypes.DARTS_V2.cells, DARTS_OPERATIONS, 4, 7, stem=stem, auxiliary=True)
+  ours = Network(
+    genotypes.DARTS_V2.layout(6), genotypes.DARTS_V2.cells, DARTS_OPERATIONS, 4, 7, stem=stem, auxiliary=True
+  )
   x = np.random.default_rng(0).normal(size=(3, size, size, 3))
   labels = np.array([0, 3, 6])
   params = unflatten({torch_darts.our_path(n): _leaf(n, p.detach().numpy()) for n, p in theirs.named_parameters()})
@@ -99,7 +122,9 @@ def test_final_network_equals_a_plain_pytorch_one(x64, stem, size):
   statistics = jax.tree.map(lambda s: s.astype(jnp.float64), initial["batch_stats"])
 
   def loss(params):
-    outputs, _ = ours.apply({"params": params, "batch_stats": statistics}, jnp.asarray(x), None, True, mutable=["batch_stats"])
+    outputs, _ = ours.apply(
+      {"params": params, "batch_stats": statistics}, jnp.asarray(x), None, True, mutable=["batch_stats"]
+    )
     return losses.training_loss(outputs, jnp.asarray(labels), 0.4, 0.0), outputs
 
   (value, outputs), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
@@ -112,8 +137,11 @@ def test_final_network_equals_a_plain_pytorch_one(x64, stem, size):
   np.testing.assert_allclose(value, total.item(), rtol=1e-9)
   expected = unflatten({torch_darts.our_path(n): _leaf(n, p.grad.numpy()) for n, p in theirs.named_parameters()})
   largest = max(np.abs(g).max() for g in jax.tree.leaves(expected))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * max(np.abs(b).max(), 1e-3 * largest)),
-               gradient, expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * max(np.abs(b).max(), 1e-3 * largest)),
+    gradient,
+    expected,
+  )
 
 
 def _leaf(name, value):

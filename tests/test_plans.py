@@ -7,8 +7,12 @@ def test_lfr_darts_deepens_from_shallow_to_deep(config):
   config.plan.update(derived_copies=2, searched_copies=1)
   plan = plans.make(config)
   assert [i.layout for i in plan.iterations] == [
-      ("n0",), ("n0", "n0", "r0"), ("n0", "n0", "r0", "n1"), ("n0", "n0", "r0", "n1", "n1", "r1"),
-      ("n0", "n0", "r0", "n1", "n1", "r1", "n2")]
+    ("n0",),
+    ("n0", "n0", "r0"),
+    ("n0", "n0", "r0", "n1"),
+    ("n0", "n0", "r0", "n1", "n1", "r1"),
+    ("n0", "n0", "r0", "n1", "n1", "r1", "n2"),
+  ]
   assert [i.searched for i in plan.iterations] == [("n0",), ("r0",), ("n1",), ("r1",), ("n2",)]
   config.plan.searched_copies = 3
   assert plans.make(config).iterations[2].layout == ("n0", "n0", "r0", "n1", "n1", "n1")

@@ -27,12 +27,15 @@ def test_a_dead_candidate_does_not_come_back():
 
 
 def test_derives_two_edges_per_node_by_their_strongest_operation_other_than_none():
-  strength = np.array([
-      [0.70, 0.10, 0.15, 0.05],   # 0 -> 2
-      [0.10, 0.40, 0.30, 0.20],   # 1 -> 2
-      [0.05, 0.30, 0.35, 0.30],   # 0 -> 3
-      [0.90, 0.04, 0.03, 0.03],   # 1 -> 3: strong in none alone
-      [0.10, 0.20, 0.20, 0.50]])  # 2 -> 3
+  strength = np.array(
+    [
+      [0.70, 0.10, 0.15, 0.05],  # 0 -> 2
+      [0.10, 0.40, 0.30, 0.20],  # 1 -> 2
+      [0.05, 0.30, 0.35, 0.30],  # 0 -> 3
+      [0.90, 0.04, 0.03, 0.03],  # 1 -> 3: strong in none alone
+      [0.10, 0.20, 0.20, 0.50],
+    ]
+  )  # 2 -> 3
   derived = prune.derive(cell(), strength, OPERATIONS)
   assert derived.candidates == (("sep_conv_3x3",), ("skip_connect",), ("sep_conv_3x3",), (), ("max_pool_3x3",))
   assert derived.derived

@@ -11,10 +11,10 @@ from lfr_darts_jax import optimizers
 from lfr_darts_jax import prune
 from lfr_darts_jax import transplant
 from lfr_darts_jax.relaxation import mixture_weights
-from tests.test_bilevel import batch_pair
 from tests.test_bilevel import DEVIATION
-from tests.test_bilevel import make
 from tests.test_bilevel import MEAN
+from tests.test_bilevel import batch_pair
+from tests.test_bilevel import make
 
 
 def pruned_pair(config, supernet, edges):
@@ -29,8 +29,10 @@ def pruned_pair(config, supernet, edges):
   params = transplant.restrict(state.params, network.layout, cells)
   after = bilevel.Updates(config, network, tuple(net.alphas), 20, MEAN, DEVIATION)
   pruned = state.replace(
-      params=params, batch_stats=transplant.restrict(state.batch_stats, network.layout, cells),
-      weight_state=transplant.graft(after.weight_optimizer.init(params), state.weight_state))
+    params=params,
+    batch_stats=transplant.restrict(state.batch_stats, network.layout, cells),
+    weight_state=transplant.graft(after.weight_optimizer.init(params), state.weight_state),
+  )
   return net, network, state, pruned, updates, after, split, halves
 
 
@@ -41,9 +43,16 @@ def test_pruning_preserves_the_function(config, supernet, edges, precision, tole
     net, network, state, pruned, _, after, split, halves = pruned_pair(config, supernet, edges)
     live = {c.name: jnp.array(c.live(network.operations)) for c in network.cells}
     _, train = batch_pair(after, state, split, halves)
-    run = lambda n, s: jax.jit(lambda s: bilevel.supernet_loss(n, live, s.params, s.alphas, s.batch_stats, train, None))(s)
-    logits = lambda n, s: n.apply({"params": s.params, "batch_stats": s.batch_stats}, train.images,
-                                  {k: mixture_weights(a, live[k]) for k, a in s.alphas.items()}).logits
+    run = lambda n, s: jax.jit(
+      lambda s: bilevel.supernet_loss(n, live, s.params, s.alphas, s.batch_stats, train, None)
+    )(s)
+    logits = lambda n, s: (
+      n.apply(
+        {"params": s.params, "batch_stats": s.batch_stats},
+        train.images,
+        {k: mixture_weights(a, live[k]) for k, a in s.alphas.items()},
+      ).logits
+    )
     np.testing.assert_allclose(logits(network, pruned), logits(net.network, state), rtol=tolerance, atol=tolerance)
     loss, (statistics, _) = run(net.network, state)
     pruned_loss, (pruned_statistics, _) = run(network, pruned)
@@ -60,7 +69,9 @@ def test_the_next_update_has_the_survivors_momentum(x64, config, supernet):
 
   def step(network, state):
     optimizer = optimizers.search_weights(config, 20)
-    gradient = jax.grad(lambda p: bilevel.supernet_loss(network, live, p, state.alphas, state.batch_stats, train, None)[0])(state.params)
+    gradient = jax.grad(
+      lambda p: bilevel.supernet_loss(network, live, p, state.alphas, state.batch_stats, train, None)[0]
+    )(state.params)
     return optax.tree.get(optimizer.update(gradient, state.weight_state, state.params)[1], "trace")
 
   whole, survivors = step(net.network, state), step(network, pruned)

@@ -2,6 +2,7 @@
 
 Parameters are registered under names that say where ours are: `our_path` maps one to the other.
 """
+
 import re
 
 import torch
@@ -25,7 +26,6 @@ class Pair(nn.Module):
 
 
 class Preprocess(nn.Module):
-
   def __init__(self, inputs, outputs):
     super().__init__()
     self.dense_0 = nn.Conv2d(inputs, outputs, 1, bias=False)
@@ -36,13 +36,15 @@ class Preprocess(nn.Module):
 
 
 class Separable(nn.Module):
-
   def __init__(self, channels, size, stride, dilation, times):
     super().__init__()
     self.times = times
     for i in range(times):
       padding = dilation * (size - 1) // 2
-      self.add_module(f"depthwise_{i}", nn.Conv2d(channels, channels, size, stride if i == 0 else 1, padding, dilation, channels, False))
+      self.add_module(
+        f"depthwise_{i}",
+        nn.Conv2d(channels, channels, size, stride if i == 0 else 1, padding, dilation, channels, False),
+      )
       self.add_module(f"dense_{i}", nn.Conv2d(channels, channels, 1, bias=False))
       self.add_module(f"norm_{i}", nn.BatchNorm2d(channels))
 
@@ -67,7 +69,6 @@ def operation(name, channels, stride):
 
 
 class Cell(nn.Module):
-
   def __init__(self, spec, before, previous, channels, reduced):
     super().__init__()
     self.spec = spec
@@ -86,7 +87,6 @@ class Cell(nn.Module):
 
 
 class Auxiliary(nn.Module):
-
   def __init__(self, channels, classes, stem):
     super().__init__()
     self.pool = nn.AvgPool2d(5, 3 if stem == "cifar" else 2)
@@ -101,7 +101,6 @@ class Auxiliary(nn.Module):
 
 
 class EvaluationNetwork(nn.Module):
-
   def __init__(self, genotype, channels, layers, classes, stem):
     super().__init__()
     cells = {cell.name: cell for cell in genotype.cells}

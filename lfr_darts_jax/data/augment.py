@@ -1,4 +1,5 @@
 """Normalisation and augmentation, inside jit."""
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -6,7 +7,7 @@ import numpy as np
 
 
 def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """Mean and standard deviation of every channel of uint8 images `[n, height, width, channels]`, on a scale of 0 to 1."""
+  """Mean and standard deviation per channel of uint8 images `[n, height, width, channels]`, on a scale of 0 to 1."""
   # From counts of the 256 values: exact, and no float copy of the data set.
   values = np.arange(256) / 255
   means, deviations = [], []

@@ -1,4 +1,5 @@
 """The on-device batch of step t: a pure function of (key, step), so that resuming is exact."""
+
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 class Split(NamedTuple):
   """A data set on the device: uint8 `images` `[n, height, width, channels]`, int32 `labels` `[n]`."""
+
   images: jax.Array
   labels: jax.Array
 

@@ -1,4 +1,5 @@
 """Where images come from: scikit-learn's digits, TFDS, a folder of the user's own."""
+
 from collections.abc import Callable
 import dataclasses
 import pathlib
@@ -23,6 +24,7 @@ class Dataset:
     test: loads the same of the test split; called by the final test alone.
     class_names: by label.
   """
+
   train: Arrays
   test: Callable[[], Arrays]
   class_names: tuple[str, ...]
@@ -43,8 +45,11 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
     splits, class_names = load_tfds(data.name, data.dir, data.image_size)
     dataset = Dataset(splits("train"), lambda: splits("test"), class_names)
   height, width, channels = dataset.train[0].shape[1:]
-  for field, value, found in (("image_size", data.image_size, max(height, width)), ("channels", data.channels, channels),
-                              ("num_classes", data.num_classes, len(dataset.class_names))):
+  for field, value, found in (
+    ("image_size", data.image_size, max(height, width)),
+    ("channels", data.channels, channels),
+    ("num_classes", data.num_classes, len(dataset.class_names)),
+  ):
     if value != found:
       raise UsageError(f"config.data.{field}: {value}; {data.name} has {found}, which alone is allowed")
   return dataset
@@ -67,20 +72,24 @@ def halves(count: int, fraction: float, batch_size: int, seed: int) -> np.ndarra
   """
   size = int(count * fraction) // 2
   if batch_size > size:
-    raise UsageError(f"config.search.batch_size: {batch_size}; allowed are at most {size}, the size of a data half "
-                     f"({fraction:g} of {count} images, halved)")
+    raise UsageError(
+      f"config.search.batch_size: {batch_size}; allowed are at most {size}, the size of a data half "
+      f"({fraction:g} of {count} images, halved)"
+    )
   order = np.random.default_rng([seed, 1]).permutation(count)
-  return order[:2 * size].reshape(2, size).astype(np.int32)
+  return order[: 2 * size].reshape(2, size).astype(np.int32)
 
 
 def _digits():
   from sklearn.datasets import load_digits
   from sklearn.model_selection import train_test_split
+
   raw = load_digits()
   images = np.round(raw.images * (255 / 16)).astype(np.uint8)[..., None]
   labels = raw.target.astype(np.int32)
   train_images, test_images, train_labels, test_labels = train_test_split(
-      images, labels, test_size=1 / HELD_OUT, random_state=0, stratify=labels)
+    images, labels, test_size=1 / HELD_OUT, random_state=0, stratify=labels
+  )
   return Dataset((train_images, train_labels), lambda: (test_images, test_labels), tuple(map(str, raw.target_names)))
 
 
@@ -94,8 +103,10 @@ def _folder(root, size, channels, seed):
   files = _image_files(train, class_names)
   for name, found in zip(class_names, files, strict=True):
     if not found:
-      raise UsageError(f"config.data.dir: {train / name} holds no images; allowed are files named "
-                       f"*{', *'.join(sorted(IMAGE_SUFFIXES))}")
+      raise UsageError(
+        f"config.data.dir: {train / name} holds no images; allowed are files named "
+        f"*{', *'.join(sorted(IMAGE_SUFFIXES))}"
+      )
   if (root / "test").is_dir():
     test = _image_files(root / "test", class_names)
     if not any(test):
@@ -108,9 +119,15 @@ def _folder(root, size, channels, seed):
     test = [sorted(found[:cut]) for found, cut in zip(shuffled, cuts, strict=True)]
     files = [sorted(found[cut:]) for found, cut in zip(shuffled, cuts, strict=True)]
     if not any(test):
-      raise UsageError(f"config.data.dir: {train} has one image per class; at least one class with two is allowed, or "
-                       f"a test folder beside it")
-  return Dataset(_read(files, size, channels), lambda: _read(test, size, channels), class_names)
+      raise UsageError(
+        f"config.data.dir: {train} has one image per class; at least one class with two is allowed, or "
+        f"a test folder beside it"
+      )
+  # All files are decoded now, so that a bad one is reported before the search and not after it.
+  arrays = _read([*files, *test], size, channels)
+  cut = sum(map(len, files))
+  labels = arrays[1] % len(class_names)
+  return Dataset((arrays[0][:cut], labels[:cut]), lambda: (arrays[0][cut:], labels[cut:]), class_names)
 
 
 def _image_files(folder, class_names):
@@ -120,6 +137,7 @@ def _image_files(folder, class_names):
 def _read(files, size, channels):
   from PIL import Image
   from PIL import ImageOps
+
   images, labels, bad = [], [], []
   for label, found in enumerate(files):
     for path in found:
@@ -133,6 +151,8 @@ def _read(files, size, channels):
       images.append(np.asarray(image, np.uint8).reshape(size, size, channels))
       labels.append(label)
   if bad:
-    raise UsageError(f"config.data.dir: {len(bad)} files can't be read as images, the first is {bad[0]}; allowed are "
-                     "files that Pillow opens")
+    raise UsageError(
+      f"config.data.dir: {len(bad)} files can't be read as images, the first is {bad[0]}; allowed are "
+      "files that Pillow opens"
+    )
   return np.stack(images), np.array(labels, np.int32)

@@ -1,4 +1,5 @@
 """Image classification data sets of tensorflow-datasets, read without TensorFlow."""
+
 from collections.abc import Callable
 from concurrent import futures
 import os
@@ -12,8 +13,9 @@ from lfr_darts_jax.errors import UsageError
 CHUNK = 1000
 
 
-def load_tfds(name: str, data_dir: str | None, image_size: int
-              ) -> tuple[Callable[[str], tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
+def load_tfds(
+  name: str, data_dir: str | None, image_size: int
+) -> tuple[Callable[[str], tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
   """Opens a data set, preparing it first where it is not there.
 
   Args:
@@ -29,19 +31,27 @@ def load_tfds(name: str, data_dir: str | None, image_size: int
     UsageError: where the data set is unknown or none of image classification, or TensorFlow is missing to prepare it.
   """
   import tensorflow_datasets as tfds
+
   try:
     builder = tfds.builder(name, data_dir=data_dir)
   except (tfds.core.DatasetNotFoundError, ValueError) as error:
     reason = str(error).strip().partition("\n")[0]
-    raise UsageError(f"config.data.name: {name!r}; allowed are digits, folder, and names that TFDS knows ({reason})") from None
+    raise UsageError(
+      f"config.data.name: {name!r}; allowed are digits, folder, and names that TFDS knows ({reason})"
+    ) from None
   except ImportError:
     raise _tensorflow_missing(name, data_dir) from None
   if not builder.is_prepared():
     builder = _prepare(tfds, name, data_dir)
   features = builder.info.features
-  keys = {kind: [k for k, f in features.items() if isinstance(f, kind)] for kind in (tfds.features.Image, tfds.features.ClassLabel)}
+  keys = {
+    kind: [k for k, f in features.items() if isinstance(f, kind)]
+    for kind in (tfds.features.Image, tfds.features.ClassLabel)
+  }
   if not all(keys.values()):
-    raise UsageError(f"config.data.name: {name!r} has no images with class labels; allowed are image classification data sets")
+    raise UsageError(
+      f"config.data.name: {name!r} has no images with class labels; allowed are image classification data sets"
+    )
   (image_key, *_), (label_key, *_) = keys.values()
   test = "test" if "test" in builder.info.splits else "validation"
   for split in ("train", test):
@@ -77,11 +87,14 @@ def _prepare(tfds, name, data_dir):
 
 
 def _tensorflow_missing(name, data_dir):
-  return UsageError(f"config.data.name: {name} is not prepared in {data_dir or 'the default data_dir of TFDS'}; preparing "
-                    "it needs TensorFlow: pip install 'lfr-darts-jax[prepare]'")
+  return UsageError(
+    f"config.data.name: {name} is not prepared in {data_dir or 'the default data_dir of TFDS'}; preparing "
+    "it needs TensorFlow: pip install 'lfr-darts-jax[prepare]'"
+  )
 
 
 def _resize(image, size):
   from PIL import Image
+
   squeezed = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
   return np.asarray(squeezed.resize((size, size), Image.Resampling.BILINEAR)).reshape(size, size, image.shape[-1])

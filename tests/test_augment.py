@@ -1,0 +1,44 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lfr_darts_jax.data import augment
+
+
+def test_statistics_and_normalisation():
+  images = np.random.default_rng(0).integers(0, 256, (50, 4, 5, 3)).astype(np.uint8)
+  mean, deviation = augment.statistics(images)
+  np.testing.assert_allclose(mean, (images / 255).mean((0, 1, 2)), rtol=1e-12)
+  np.testing.assert_allclose(deviation, (images / 255).std((0, 1, 2)), rtol=1e-12)
+  normal = augment.normalize(jnp.asarray(images), mean, deviation)
+  np.testing.assert_allclose(normal.mean((0, 1, 2)), 0, atol=1e-5)
+  np.testing.assert_allclose(normal.std((0, 1, 2)), 1, rtol=1e-5)
+  assert augment.statistics(np.zeros((2, 2, 2, 1), np.uint8)) == ((0.0,), (1.0,))
+
+
+def test_crops_are_windows_of_the_padded_image(config):
+  config.data.update(crop_padding=2, flip=False)
+  images = jnp.arange(1, 17, dtype=jnp.uint8).reshape(1, 4, 4, 1).repeat(200, 0)
+  padded = np.pad(np.asarray(images[0]), ((2, 2), (2, 2), (0, 0)))
+  windows = {padded[i : i + 4, j : j + 4].tobytes() for i in range(5) for j in range(5)}
+  seen = {np.asarray(image).tobytes() for image in augment.crop_and_flip(images, jax.random.key(0), config)}
+  assert seen == windows
+
+
+def test_flips_happen_only_where_allowed(config):
+  images = jnp.arange(4, dtype=jnp.uint8).reshape(1, 2, 2, 1).repeat(100, 0)
+  config.data.update(crop_padding=0, flip=False)
+  np.testing.assert_array_equal(augment.crop_and_flip(images, jax.random.key(0), config), images)
+  config.data.flip = True
+  flipped = augment.crop_and_flip(images, jax.random.key(0), config)
+  share = np.mean([np.array_equal(f, images[0, :, ::-1]) for f in flipped])
+  assert 0.3 < share < 0.7
+  assert all(np.array_equal(f, images[0]) or np.array_equal(f, images[0, :, ::-1]) for f in flipped)
+
+
+def test_cutout_blanks_one_square():
+  images = augment.cutout(jnp.ones((300, 8, 8, 2)), jax.random.key(0), 4)
+  blanks = np.asarray(images[..., 0] == 0).sum((1, 2))
+  # Whole in the middle, cut off to a quarter in the corner.
+  assert blanks.max() == 16 and blanks.min() == 4
+  np.testing.assert_array_equal(images[..., 0], images[..., 1])

@@ -1,0 +1,42 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lfr_darts_jax.checkpoint import Checkpoints
+
+STATE = {"w": jnp.arange(6.0).reshape(2, 3), "n": {"step": jnp.int32(3)}}
+
+
+def shapes(meta):
+  return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), STATE)
+
+
+def test_state_and_meta_come_back(tmp_path, config):
+  checkpoints = Checkpoints(tmp_path / "c", config)
+  assert checkpoints.restore(shapes) is None
+  checkpoints.save(3, STATE, {"cells": [["a", "b"]]})
+  checkpoints.close()
+  state, meta = Checkpoints(tmp_path / "c", config).restore(shapes)
+  jax.tree.map(np.testing.assert_array_equal, state, STATE)
+  assert meta == {"cells": [["a", "b"]]}
+
+
+def test_the_newest_is_restored_and_old_ones_go(tmp_path, config):
+  config.checkpoint.keep = 2
+  checkpoints = Checkpoints(tmp_path / "c", config)
+  for step in (1, 2, 5):
+    checkpoints.save(step, jax.tree.map(lambda a, s=step: a + s, STATE), {"step": step})
+  state, meta = checkpoints.restore(shapes)
+  assert meta == {"step": 5} and float(state["w"][0, 0]) == 5
+  assert sorted(int(p.name) for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == [2, 5]
+
+
+def test_the_interval_is_kept(tmp_path, config):
+  config.checkpoint.interval = 1e6
+  checkpoints = Checkpoints(tmp_path / "c", config)
+  checkpoints.save_if_due(1, STATE, {})
+  assert checkpoints.restore(shapes) is None
+  config.checkpoint.interval = 0.0
+  checkpoints = Checkpoints(tmp_path / "c", config)
+  checkpoints.save_if_due(1, STATE, {})
+  assert checkpoints.restore(shapes) is not None

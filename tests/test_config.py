@@ -1,0 +1,62 @@
+import pytest
+
+from lfr_darts_jax import config as schema
+from lfr_darts_jax.errors import UsageError
+
+
+def test_the_defaults_are_valid_and_every_field_is_explained():
+  schema.validate(schema.get_config())
+  assert set(schema.flatten(schema.get_config())) == set(schema.FIELDS)
+  assert all(field.note and field.allowed for field in schema.FIELDS.values())
+
+
+@pytest.mark.parametrize(
+  "name,value",
+  [
+    ("seed", -1),
+    ("data.channels", 2),
+    ("data.search_fraction", 0.0),
+    ("plan.name", "other"),
+    ("search.order", 3),
+    ("search.warmup_fraction", 1.1),
+    ("search.operations", ("skip_connect",)),
+    ("search.operations", ("a", "b")),
+    ("prune.rule", "x"),
+    ("prune.rounds", ((0.5, 3), (0.4, 2))),
+    ("prune.rounds", ((0.5, 1),)),
+    ("prune.rounds", (3,)),
+    ("network.layers", 4),
+    ("train.warmup_epochs", 40),
+    ("search.min_learning_rate", 1.0),
+    ("train.cutout", 17),
+    ("plan.pdarts_layers", (5, 5, 17)),
+    ("data.name", ""),
+  ],
+)
+def test_out_of_range(name, value):
+  config = schema.get_config()
+  group, _, leaf = name.rpartition(".")
+  (config[group] if group else config)[leaf] = value
+  with pytest.raises(UsageError, match=rf"config\.{name}: .*allowed") as error:
+    schema.validate(config)
+  assert "\n" not in str(error.value)
+
+
+def test_wrong_type_and_unknown_field():
+  config = schema.get_config()
+  with config.search.ignore_type():
+    config.search.epochs = "ten"
+  with pytest.raises(UsageError, match="config.search.epochs: 'ten'; allowed are integers"):
+    schema.validate(config)
+  config = schema.get_config()
+  with config.unlocked():
+    config.search.epoch = 3
+  with pytest.raises(UsageError, match="config.search.epoch: unknown field; allowed are search.epochs"):
+    schema.validate(config)
+
+
+def test_a_folder_needs_its_place():
+  config = schema.get_config()
+  config.data.name = "folder"
+  with pytest.raises(UsageError, match="config.data.dir"):
+    schema.validate(config)

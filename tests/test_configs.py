@@ -1,0 +1,41 @@
+import importlib.util
+import pathlib
+
+import pytest
+
+from lfr_darts_jax import config as schema
+from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax.pipeline import describe
+
+FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def load(path, *arguments):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module, module.get_config(*arguments)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_config_is_valid_and_explains_itself(path):
+  module, config = load(path)
+  schema.validate(config)
+  assert f"configs/{path.name}" in module.__doc__ or path.stem == "digits"
+
+
+def test_digits_is_the_default():
+  _, config = load(FILES[0].with_name("digits.py"))
+  assert schema.flatten(config) == schema.flatten(schema.get_config())
+
+
+def test_laptop_has_a_sibling_for_fashion_mnist():
+  _, config = load(FILES[0].with_name("laptop.py"), "fashion_mnist")
+  schema.validate(config)
+  assert (config.data.image_size, config.data.channels) == (28, 1)
+
+
+def test_imagenet_is_the_mobile_setting():
+  _, config = load(FILES[0].with_name("imagenet.py"))
+  costs = describe(config, genotypes.DARTS_V2)
+  assert costs["layers"] == 14 and costs["multiply_adds"] < 600e6 and costs["parameters"] == 4718752

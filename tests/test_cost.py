@@ -1,0 +1,71 @@
+import jax.numpy as jnp
+import pytest
+
+from lfr_darts_jax import config as schema
+from lfr_darts_jax import cost
+from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import network as networks
+from lfr_darts_jax import plans
+from lfr_darts_jax.pipeline import describe
+
+DARTS_V1 = """Genotype(
+normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0), ('sep_conv_3x3', 1), ('skip_connect', 0),
+        ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 2)], normal_concat=[2, 3, 4, 5],
+reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 0), ('max_pool_3x3', 0),
+        ('skip_connect', 2), ('skip_connect', 2), ('avg_pool_3x3', 0)], reduce_concat=[2, 3, 4, 5])"""
+
+
+def cifar10():
+  config = schema.get_config()
+  config.data.update(image_size=32, channels=3)
+  config.network.update(channels=36, layers=20)
+  return config
+
+
+def test_darts_networks_have_the_published_parameters():
+  costs = describe(cifar10(), genotypes.DARTS_V2)
+  assert costs["parameters"] == 3349342 and costs["layers"] == 20
+  # The head: 1x1 and 2x2 convolutions over 4 * 144 features, two affine norms, a dense layer.
+  head = 576 * 128 + 2 * 128 + 4 * 128 * 768 + 2 * 768 + 768 * 10 + 10
+  assert costs["parameters_with_auxiliary"] == 3349342 + head
+  # DARTS reports 3.2 M for its first-order cells, and 4.7 M for the second-order ones on ImageNet.
+  assert abs(describe(cifar10(), genotypes.parse(DARTS_V1))["parameters"] / 1e6 - 3.2) < 0.05
+  config = cifar10()
+  config.data.update(image_size=224, num_classes=1000)
+  config.network.update(channels=48, layers=14, stem="imagenet")
+  assert describe(config, genotypes.DARTS_V2)["parameters"] == 4718752
+
+
+def test_the_darts_supernet_has_the_published_weights():
+  config = cifar10()
+  config.plan.name = "darts"
+  config.search.update(channels=16, layers=8, nodes=4)
+  plan = plans.make(config)
+  net = networks.supernet(config, plan.iterations[0].layout, plan.cells)
+  mixtures = {c.name: jnp.ones((14, 8)) / 8 for c in plan.cells}
+  assert cost.describe(net, (32, 32, 3), mixtures=mixtures)["parameters"] == 1930618
+
+
+@pytest.mark.parametrize(
+  "operation,own",
+  [
+    ("sep_conv_3x3", 2 * (9 * 4 + 4 * 4)),
+    ("dil_conv_5x5", 25 * 4 + 4 * 4),
+    ("max_pool_3x3", 0),
+    ("conv_7x1_1x7", 2 * 7 * 16),
+  ],
+)
+def test_multiply_adds_by_hand(operation, own):
+  cell = genotypes.Cell("n", "normal", ((operation,), (operation,)), (2,))
+  net = networks.Network(("n",), (cell,), (operation,), 4, 10)
+  stem, preprocessing, head = 9 * 3 * 12, 2 * 12 * 4, 4 * 10
+  assert cost.describe(net, (8, 8, 3))["multiply_adds"] == 64 * (stem + preprocessing + 2 * own) + head
+
+
+def test_work_falls_with_pruning_and_reductions():
+  full = genotypes.Cell.full("n", "normal", 2, ("skip_connect", "max_pool_3x3"))
+  half = genotypes.Cell.full("n", "normal", 2, ("skip_connect",))
+  assert cost.work(("n",), (full,), 4, 8) == 4 * 64 * (2 + 10)
+  assert cost.work(("n", "n"), (half,), 4, 8) == 2 * 4 * 64 * (2 + 5)
+  reduction = genotypes.Cell("n", "reduction", half.candidates, (2, 3))
+  assert cost.work(("n",), (reduction,), 4, 8) == 4 * 64 * (2 + 5) / 2

@@ -1,0 +1,102 @@
+import json
+
+import numpy as np
+import pytest
+
+from lfr_darts_jax import driver
+from lfr_darts_jax.data import sources
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.interrupt import Interrupt
+from lfr_darts_jax.interrupt import Interrupted
+from lfr_darts_jax.metrics import Metrics
+from lfr_darts_jax.metrics import Progress
+
+
+class StopAfter(Interrupt):
+  """Asks the run to stop at its n-th safe point."""
+
+  def __init__(self, checks):
+    super().__init__()
+    self._left = checks
+
+  @property
+  def requested(self):
+    return self._left <= 1
+
+  def check(self):
+    self._left -= 1
+    if self._left <= 0:
+      raise Interrupted(2)
+
+
+def search(config, workdir, interrupt=None):
+  workdir.mkdir(exist_ok=True)
+  dataset = sources.load(config)
+  metrics = Metrics(workdir)
+  job = driver.Search(
+    config, dataset, workdir, metrics, Progress(driver.work(config, len(dataset.train[0]))), interrupt or Interrupt()
+  )
+  try:
+    return job.run()[0]
+  finally:
+    metrics.close()
+
+
+def lines(workdir):
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def tiny(config):
+  # Three operations keep the compilations short.
+  config.search.operations = ("none", "skip_connect", "dil_conv_3x3", "avg_pool_3x3")
+  config.prune.rounds = ((0.5, 2),)
+  return config
+
+
+def test_lfr_darts_searches_five_cells_and_logs_each_iteration(tiny, tmp_path):
+  genotype = search(tiny, tmp_path)
+  assert [c.name for c in genotype.cells] == ["n0", "r0", "n1", "r1", "n2"]
+  assert all(c.derived and sum(map(len, c.candidates)) == 4 for c in genotype.cells)
+  for i, cell in enumerate(genotype.cells):
+    entry = next(e for e in lines(tmp_path) if e["iteration"] == i and f"alphas/{cell.name}" in e)
+    weights = np.array(entry[f"alphas/{cell.name}"])
+    assert weights.shape == (5, 4) and np.all((weights > 0).sum(1) == 2)
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
+    assert entry[f"skip_connects/{cell.name}"] == cell.count("skip_connect")
+    assert 0 <= entry[f"entropy/{cell.name}"] <= np.log(2) + 1e-6 and 0 <= entry["validation_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("checks", [2, 3, 5])
+def test_an_interrupted_search_continues_to_the_same_end(tiny, tmp_path, checks):
+  whole = search(tiny, tmp_path / "whole")
+  with pytest.raises(Interrupted):
+    search(tiny, tmp_path / "parts", StopAfter(checks))
+  assert search(tiny, tmp_path / "parts") == whole
+  assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+def test_two_copies_and_one_update_per_iteration(tiny, tmp_path):
+  tiny.plan.update(derived_copies=2, searched_copies=2)
+  tiny.data.search_fraction = 32 / 1437 + 1e-6
+  assert driver.updates_per_iteration(tiny, 1437) == 1
+  assert len(search(tiny, tmp_path).cells) == 5
+
+
+def test_a_batch_larger_than_a_half(tiny, tmp_path):
+  tiny.search.batch_size = 100
+  with pytest.raises(UsageError, match="config.search.batch_size: 100"):
+    search(tiny, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", ["darts", "pdarts", "joint"])
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_other_plans(tiny, tmp_path, plan, order):
+  tiny.plan.name, tiny.search.order = plan, order
+  tiny.plan.pdarts_layers = (3, 4, 5)
+  if plan == "pdarts":
+    tiny.prune.rounds = None
+  tiny.search.layers = 5
+  genotype = search(tiny, tmp_path)
+  assert len(genotype.cells) == (5 if plan == "joint" else 2) and all(c.derived for c in genotype.cells)

@@ -1,0 +1,51 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lfr_darts_jax.data import batches
+from lfr_darts_jax.evaluate import Evaluation
+from lfr_darts_jax.evaluate import evaluate
+from lfr_darts_jax.network import Outputs
+
+
+class Fixed:
+  """A stand-in for a network: an image's pixels are its logits."""
+
+  num_classes = 7
+
+  def apply(self, variables, images, mixtures):
+    return Outputs(images[:, 0, 0, :] * variables, None)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 16])
+def test_every_image_counts_once(batch_size):
+  rng = np.random.default_rng(0)
+  images, labels = rng.integers(0, 256, (13, 1, 1, 7)).astype(np.uint8), rng.integers(0, 7, 13)
+  split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
+  got = evaluate(Fixed(), jnp.float32(1), split, jnp.arange(13), batch_size, (0.0,) * 7, (1.0,) * 7)
+  logits = images[:, 0, 0].astype(int)
+  expected = np.zeros((7, 7), int)
+  np.add.at(expected, (labels, logits.argmax(1)), 1)
+  np.testing.assert_array_equal(got.confusion, expected)
+  order = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+  assert got.top5 == sum(label in row for label, row in zip(labels, order, strict=True))
+  assert got.total == 13
+
+
+def test_indices_choose_the_images():
+  images = np.eye(3, 7, dtype=np.uint8).reshape(3, 1, 1, 7)
+  split = batches.Split(jnp.asarray(images), jnp.array([0, 0, 2]))
+  got = evaluate(Fixed(), jnp.float32(1), split, jnp.array([1, 2]), 4, (0.0,) * 7, (1.0,) * 7)
+  assert got.confusion[0, 1] == got.confusion[2, 2] == 1 and got.total == 2
+  assert got.error == 50
+
+
+def test_ties_in_the_top_5_are_decided_as_argmax_decides_them():
+  split = batches.Split(jnp.zeros((2, 1, 1, 7), jnp.uint8), jnp.array([4, 5]))
+  assert evaluate(Fixed(), jnp.float32(1), split, jnp.arange(2), 2, (0.0,) * 7, (1.0,) * 7).top5 == 1
+
+
+def test_errors_by_hand():
+  result = Evaluation(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), 7)
+  assert result.error == 12.5 and result.top5_error == 12.5
+  assert result.class_errors == [25.0, 0.0, None]

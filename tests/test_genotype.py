@@ -1,0 +1,125 @@
+import json
+
+import pytest
+
+from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax.genotype import DARTS_V2
+from lfr_darts_jax.genotype import Cell
+from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.genotype import GenotypeError
+from lfr_darts_jax.genotype import parse
+
+LAYERED = Genotype(
+  tuple(
+    Cell(n, {"n": "normal", "r": "reduction"}[n[0]], (("skip_connect",), ("sep_conv_3x3",)), (2,))
+    for n in ("n0", "r0", "n1", "r1", "n2")
+  )
+)
+
+
+def test_edges_run_by_target_then_source():
+  assert genotypes.edges(2) == [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
+  assert len(genotypes.edges(4)) == 14
+
+
+@pytest.mark.parametrize("genotype", [DARTS_V2, LAYERED])
+def test_json_round_trip(genotype):
+  text = genotype.to_json()
+  assert parse(text) == genotype
+  cells = json.loads(text)["cells"]
+  assert [c["name"] for c in cells] == [c.name for c in genotype.cells]
+
+
+def test_json_lists_operation_and_source_per_node():
+  assert json.loads(LAYERED.to_json())["cells"][0] == {
+    "name": "n0",
+    "kind": "normal",
+    "nodes": [[["skip_connect", 0], ["sep_conv_3x3", 1]]],
+    "concat": [2],
+  }
+
+
+def test_darts_round_trip():
+  assert parse(DARTS_V2.to_darts()) == DARTS_V2
+  assert parse("X = " + DARTS_V2.to_darts().replace("[2, 3, 4, 5]", "range(2, 6)")) == DARTS_V2
+  with pytest.raises(GenotypeError, match="one normal and one reduction"):
+    LAYERED.to_darts()
+
+
+def test_the_published_cells():
+  normal, reduction = DARTS_V2.cells
+  assert normal.connections[-1] == (2, 5, ("dil_conv_3x3",))
+  assert reduction.count("skip_connect") == 3 and reduction.count("max_pool_3x3") == 5
+
+
+def test_layouts_place_reductions_at_a_third_and_two_thirds():
+  assert LAYERED.layout(20) == ("n0",) * 6 + ("r0",) + ("n1",) * 6 + ("r1",) + ("n2",) * 6
+  assert LAYERED.layout(14) == ("n0",) * 4 + ("r0",) + ("n1",) * 4 + ("r1",) + ("n2",) * 4
+  assert LAYERED.layout(5) == ("n0", "r0", "n1", "r1", "n2")
+  assert [i for i, n in enumerate(DARTS_V2.layout(8)) if n == "reduction"] == [2, 5]
+  with pytest.raises(GenotypeError, match="too few"):
+    LAYERED.layout(4)
+
+
+def test_candidates():
+  cell = Cell.full("n0", "normal", 2, ("none", "skip_connect"))
+  assert cell.nodes == 2 and not cell.derived and cell.count("none") == 5
+  assert cell.live(("skip_connect", "max_pool_3x3")).tolist() == [[True, False]] * 5
+  assert str(LAYERED.cells[0]) == "n0 normal: 2 = skip_connect(0) + sep_conv_3x3(1)"
+
+
+def spoiled(**changes):
+  value = json.loads(LAYERED.to_json())
+  value["cells"][0].update(changes)
+  return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+  "text,message",
+  [
+    ("", "neither JSON"),
+    ("{", "neither JSON"),
+    ("[]", "neither JSON"),
+    ("{}", '"format"'),
+    ("null", "neither JSON"),
+    ("{" * 200_000, "neither JSON|deeply"),
+    ('{"a":' * 100_000, "deeply"),
+    ('{"format": ' + "[" * 100_000, "deeply"),
+    ("Genotype(" + "(" * 100_000 + ")" * 100_000 + ")", "neither JSON|deeply"),
+    ("Genotype(normal=" + "-" * 90_000 + "1)", "deeply|not a literal"),
+    ("Genotype(normal=__import__('os').abort(), normal_concat=[2], reduce=[], reduce_concat=[2])", "not a literal"),
+    ("Genotype(normal=range(10**9), normal_concat=[2], reduce=[], reduce_concat=[2])", "literal"),
+    ("Genotype(1)", "keyword"),
+    ("Genotype(normal=[])", "must have the arguments"),
+    ("Genotype(normal=[('skip_connect', 0)], normal_concat=[2], reduce=[], reduce_concat=[2])", "two"),
+    ("x" * 1_000_001, "at most"),
+    (spoiled(kind="other"), "normal, reduction"),
+    (spoiled(name="../x"), "letters"),
+    (spoiled(name="r0"), "earlier"),
+    (spoiled(extra=1), "unknown key"),
+    (spoiled(nodes=5), "list of nodes"),
+    (spoiled(nodes=[]), "1 to 64"),
+    (spoiled(nodes=[[]]), "at least one"),
+    (spoiled(nodes=[[["skip_connect"]]]), "no .operation, source"),
+    (spoiled(nodes=[[["conv_9x9", 0]]]), "names the operation 'conv_9x9'; allowed are"),
+    (spoiled(nodes=[[["none", 0]]]), "names the operation"),
+    (spoiled(nodes=[[["skip_connect", 2]]]), "reads state 2; allowed are 0 to 1"),
+    (spoiled(nodes=[[["skip_connect", True]]]), "reads state True"),
+    (spoiled(nodes=[[["skip_connect", 0], ["sep_conv_3x3", 0]]]), "reads state 0 twice"),
+    (spoiled(concat=[3]), "concat"),
+    (spoiled(concat=[]), "concat"),
+    (spoiled(concat=[2, 2]), "concat"),
+    (json.dumps({"format": "lfr-darts-genotype", "version": 2, "cells": []}), "version"),
+    (json.dumps({"format": "lfr-darts-genotype", "version": 1, "cells": []}), "1 to 64 cells"),
+    (json.dumps({"format": "lfr-darts-genotype", "version": 1, "cells": [3]}), "not an object"),
+  ],
+)
+def test_bad_genotypes_get_one_line(text, message):
+  with pytest.raises(GenotypeError, match=message) as error:
+    parse(text)
+  assert "\n" not in str(error.value)
+
+
+def test_kinds_that_cannot_be_laid_out():
+  with pytest.raises(GenotypeError, match="can't be laid out"):
+    Genotype(LAYERED.cells[:2] + LAYERED.cells[3:4]).layout(20)

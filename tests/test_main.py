@@ -1,0 +1,110 @@
+"""The command line as a user meets it, each call in a process of its own."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = [
+  "--config.search.epochs=1",
+  "--config.search.batch_size=16",
+  "--config.search.channels=4",
+  "--config.search.nodes=1",
+  "--config.search.operations=('skip_connect','avg_pool_3x3')",
+  "--config.prune.rounds=()",
+  "--config.data.search_fraction=0.2",
+  "--config.search.updates_per_dispatch=2",
+  "--config.network.channels=4",
+  "--config.train.epochs=1",
+  "--config.train.updates_per_dispatch=5",
+]
+
+
+def command(*arguments):
+  return [sys.executable, "-m", "lfr_darts_jax.main", *arguments]
+
+
+def call(*arguments):
+  return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=500)
+
+
+def test_describe_prints_one_line_of_json():
+  done = call("--mode=describe", "--config=configs/cifar10.py", "--genotype=DARTS_V2")
+  assert done.returncode == 0, done.stderr
+  costs = json.loads(done.stdout.splitlines()[-1])
+  assert costs["parameters"] == 3349342 and costs["layers"] == 20
+
+
+@pytest.mark.parametrize(
+  "arguments,words",
+  [
+    (["--config.search.epoch=3"], "search.epoch"),
+    (["--config.search.epochs=ten"], "epochs"),
+    (["--config.search.order=3"], "config.search.order: 3; allowed are 1, 2"),
+    (["--config.data.name=no_such_data"], "config.data.name: 'no_such_data'; allowed are"),
+    (["--config=configs/nowhere.py"], "nowhere.py"),
+    (["--config=configs/laptop.py:mars"], "mars"),
+    (["--mode=fly"], "mode"),
+    (["--no_such_flag"], "no_such_flag"),
+    (["spurious"], "spurious"),
+    (["--genotype=nowhere.json"], "nowhere.json"),
+    (["--config.search.batch_size=1000"], "config.search.batch_size: 1000; allowed are at most 718"),
+    (["--config.data.image_size=4"], "config.data.image_size"),
+  ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, words):
+  done = call(f"--workdir={tmp_path / 'run'}", *arguments)
+  assert done.returncode == 2, done.stderr
+  assert len(done.stderr.splitlines()) == 1 and words in done.stderr, done.stderr
+  assert "Traceback" not in done.stderr
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  done = call(f"--workdir={tmp_path / 'file' / 'run'}")
+  assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "can't be written" in done.stderr
+
+
+def test_a_missing_workdir():
+  done = call()
+  assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "workdir" in done.stderr
+
+
+def test_a_malformed_genotype_file(tmp_path):
+  path = tmp_path / "g.json"
+  path.write_text('{"format": ' + "[" * 100_000)
+  done = call("--mode=describe", f"--genotype={path}")
+  assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "deeply" in done.stderr
+
+
+def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
+  whole = call(f"--workdir={tmp_path / 'whole'}", *TINY)
+  assert whole.returncode == 0, whole.stderr
+  result = json.loads((tmp_path / "whole" / "result.json").read_text())
+  assert f"test error {result['test_error']:.2f} %" in whole.stdout
+  process = subprocess.Popen(
+    command(f"--workdir={tmp_path / 'parts'}", *TINY),
+    cwd=ROOT,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
+  metrics = tmp_path / "parts" / "metrics.jsonl"
+  while not metrics.exists() and process.poll() is None:
+    time.sleep(0.05)
+  process.send_signal(signal.SIGINT)
+  _, errors = process.communicate(timeout=300)
+  assert process.returncode == 130 and "the same command continues" in errors.splitlines()[-1], errors
+  again = call(f"--workdir={tmp_path / 'parts'}", *TINY)
+  assert again.returncode == 0, again.stderr
+  assert "continuing the search" in again.stdout
+  for name in ("genotype.json", "metrics.jsonl"):
+    assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+  assert json.loads((tmp_path / "parts" / "result.json").read_text())["test_error"] == result["test_error"]
+  evaluated = call("--mode=evaluate", f"--workdir={tmp_path / 'parts'}")
+  assert json.loads(evaluated.stdout.splitlines()[-1])["test_error"] == result["test_error"]

@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import pytest
+
+import lfr_darts_jax
+from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import pipeline
+from lfr_darts_jax.data import sources
+from lfr_darts_jax.errors import UsageError
+from tests.test_trainer import GENOTYPE
+
+
+@pytest.fixture
+def trained(config, tmp_path):
+  config.train.epochs = 2
+  return lfr_darts_jax.train(config, GENOTYPE, tmp_path), tmp_path
+
+
+def test_train_evaluate_and_load(trained, config):
+  result, workdir = trained
+  on_disk = json.loads((workdir / "result.json").read_text())
+  assert on_disk["test_error"] == result["test_error"] and on_disk["seed"] == 0
+  assert {
+    "parameters",
+    "multiply_adds",
+    "search_seconds",
+    "train_seconds",
+    "top5_error",
+    "device",
+    "devices",
+    "packages",
+    "confusion",
+    "class_errors",
+  } <= set(on_disk)
+  confusion = np.array(on_disk["confusion"])
+  assert confusion.sum() == 360
+  np.testing.assert_allclose(result["test_error"], 100 * (1 - np.trace(confusion) / 360))
+  assert pipeline.evaluate(workdir) == {
+    "test_error": result["test_error"],
+    "top5_error": result["top5_error"],
+    "images": 360,
+  }
+  images, labels = sources.load(config).test()
+  names, probabilities = lfr_darts_jax.load(workdir).predict(images)
+  np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+  np.testing.assert_allclose(
+    100 * np.mean([int(n) != y for n, y in zip(names, labels, strict=True)]), result["test_error"]
+  )
+  with pytest.raises(UsageError, match=r"allowed are uint8\[n, 8, 8, 1\]"):
+    lfr_darts_jax.load(workdir).predict(images[0])
+
+
+def test_a_finished_directory_is_not_trained_again(trained, config):
+  result, workdir = trained
+  before = (workdir / "metrics.jsonl").read_text()
+  assert lfr_darts_jax.train(config, GENOTYPE, workdir)["test_error"] == result["test_error"]
+  assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_another_config_or_genotype_is_refused(trained, config):
+  _, workdir = trained
+  with pytest.raises(UsageError, match="genotype: .* holds another"):
+    lfr_darts_jax.train(config, genotypes.DARTS_V2, workdir)
+  config.train.epochs = 3
+  with pytest.raises(UsageError, match=r"config.train.epochs: 3, before 2"):
+    lfr_darts_jax.train(config, GENOTYPE, workdir)
+
+
+def test_search_writes_the_genotype_once(config, tmp_path, monkeypatch):
+  config.search.operations = ("none", "skip_connect", "avg_pool_3x3")
+  config.prune.rounds = ()
+  found = lfr_darts_jax.search(config, tmp_path)
+  assert genotypes.parse((tmp_path / "genotype.json").read_text()) == found
+  monkeypatch.setattr(pipeline.driver, "Search", None)
+  assert lfr_darts_jax.search(config, tmp_path) == found
+  config.train.epochs = 7  # The search is done, the training not begun: its fields may change.
+  assert lfr_darts_jax.search(config, tmp_path) == found
+
+
+def test_load_of_an_unfinished_directory(tmp_path):
+  with pytest.raises(UsageError, match="has no config.json"):
+    lfr_darts_jax.load(tmp_path)

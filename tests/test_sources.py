@@ -1,0 +1,113 @@
+import pathlib
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from lfr_darts_jax.data import sources
+from lfr_darts_jax.errors import UsageError
+
+SHARED = pathlib.Path(__file__).parents[2] / "shared" / "tensorflow_datasets"
+
+
+def test_digits_hold_out_a_fixed_stratified_fifth(config):
+  dataset = sources.load(config)
+  test_images, test_labels = dataset.test()
+  images, labels = dataset.train
+  assert images.shape == (1437, 8, 8, 1) and images.dtype == np.uint8 and images.max() == 255
+  assert len(test_labels) == 360 and np.bincount(test_labels).min() >= 34
+  config.seed = 5
+  np.testing.assert_array_equal(sources.load(config).test()[0], test_images)
+  assert not {i.tobytes() + bytes([j]) for i, j in zip(test_images, test_labels, strict=True)} & {
+    i.tobytes() + bytes([j]) for i, j in zip(images, labels, strict=True)
+  }
+
+
+def test_halves_are_disjoint_and_drawn_by_seed():
+  halves = sources.halves(100, 0.5, 5, 0)
+  assert halves.shape == (2, 25) and len(set(halves.ravel().tolist())) == 50
+  assert not np.array_equal(halves, sources.halves(100, 0.5, 5, 1))
+  with pytest.raises(UsageError, match="config.search.batch_size: 26; allowed are at most 25"):
+    sources.halves(100, 0.5, 26, 0)
+
+
+@pytest.mark.parametrize("field,value", [("image_size", 9), ("channels", 3), ("num_classes", 11)])
+def test_the_config_is_checked_against_the_data(config, field, value):
+  config.data[field] = value
+  with pytest.raises(UsageError, match=f"config.data.{field}: {value}; digits has"):
+    sources.load(config)
+
+
+@pytest.fixture
+def folder(tmp_path, config):
+  config.data.update(name="folder", dir=str(tmp_path), image_size=8, channels=3, num_classes=2)
+  rng = np.random.default_rng(0)
+  for name in ("cats & dogs", "birds"):
+    (tmp_path / "train" / name).mkdir(parents=True)
+    for i in range(10):
+      Image.fromarray(rng.integers(0, 256, (12, 9, 3)).astype(np.uint8)).save(tmp_path / "train" / name / f"{i}.png")
+  return tmp_path
+
+
+def test_folder_is_resized_and_holds_out_a_fifth_by_seed(folder, config):
+  dataset = sources.load(config)
+  assert dataset.class_names == ("birds", "cats & dogs")
+  assert dataset.train[0].shape == (16, 8, 8, 3)
+  assert np.bincount(dataset.test()[1]).tolist() == [2, 2]
+  train, test = ({i.tobytes() for i in part} for part in (dataset.train[0], dataset.test()[0]))
+  assert not train & test
+  config.seed = 1
+  assert {i.tobytes() for i in sources.load(config).test()[0]} != test
+
+
+def test_folder_with_its_own_test_split_and_grey_images(folder, config):
+  (folder / "test" / "birds").mkdir(parents=True)
+  Image.new("RGB", (5, 5), (10, 10, 10)).save(folder / "test" / "birds" / "a.PNG")
+  config.data.channels = 1
+  dataset = sources.load(config)
+  assert dataset.train[0].shape == (20, 8, 8, 1)
+  images, labels = dataset.test()
+  assert labels.tolist() == [0] and np.all(images == 10)
+
+
+def test_bad_folders(folder, config):
+  (folder / "train" / "birds" / "broken.png").write_bytes(b"no image")
+  with pytest.raises(UsageError, match=r"1 files can't be read as images, the first is .*broken.png"):
+    sources.load(config)
+  for path in (folder / "train" / "birds").iterdir():
+    path.unlink()
+  with pytest.raises(UsageError, match="birds holds no images"):
+    sources.load(config)
+  (folder / "train" / "birds").rmdir()
+  with pytest.raises(UsageError, match="1 class folders"):
+    sources.load(config)
+  config.data.dir = str(folder / "nowhere")
+  with pytest.raises(UsageError, match="allowed is a folder"):
+    sources.load(config)
+
+
+def test_unknown_tfds_name(config):
+  config.data.name = "no_such_data"
+  with pytest.raises(UsageError, match="config.data.name: 'no_such_data'; allowed are"):
+    sources.load(config)
+
+
+def test_unprepared_tfds_set_names_the_extra(config, tmp_path):
+  pytest.importorskip("tensorflow_datasets")
+  try:
+    import tensorflow  # noqa: F401
+  except ImportError:
+    config.data.update(name="mnist", dir=str(tmp_path))
+    with pytest.raises(UsageError, match=r"lfr-darts-jax\[prepare\]"):
+      sources.load(config)
+  else:
+    pytest.skip("TensorFlow is installed: the data set would be prepared")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the prepared data sets lie beside the repository only")
+def test_prepared_fashion_mnist(config):
+  config.data.update(name="fashion_mnist", dir=str(SHARED), image_size=28)
+  dataset = sources.load(config)
+  assert dataset.train[0].shape == (60_000, 28, 28, 1)
+  assert abs(dataset.train[0].mean() - 72.94) < 0.01
+  assert len(dataset.class_names) == 10

@@ -1,0 +1,66 @@
+import jax
+import numpy as np
+import pytest
+
+from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import trainer
+from lfr_darts_jax.data import sources
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.interrupt import Interrupt
+from lfr_darts_jax.interrupt import Interrupted
+from lfr_darts_jax.metrics import Metrics
+from lfr_darts_jax.metrics import Progress
+from lfr_darts_jax.network import final_network
+from tests.test_driver import StopAfter
+
+CELL = lambda n, kind: genotypes.Cell(n, kind, (("skip_connect",), ("max_pool_3x3",)), (2,))
+GENOTYPE = genotypes.Genotype((CELL("normal", "normal"), CELL("reduction", "reduction")))
+
+
+def training(config, workdir, interrupt=None):
+  workdir.mkdir(exist_ok=True)
+  train = tuple(a[:200] for a in sources.load(config).train)
+  return trainer.Training(
+    config, final_network(config, GENOTYPE), train, workdir, Metrics(workdir), Progress(1.0), interrupt or Interrupt()
+  )
+
+
+@pytest.fixture
+def tiny(config):
+  config.train.update(epochs=3, updates_per_dispatch=4, drop_path=0.2, cutout=2)
+  return config
+
+
+def test_it_learns_and_leaves_a_checkpoint(tiny, tmp_path):
+  tiny.train.epochs = 12
+  state, seconds = training(tiny, tmp_path).run()
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  losses = [float(line.split('"train_loss": ')[1].split(",")[0]) for line in lines]
+  assert losses[-1] < 0.85 * losses[0] and seconds > 0
+  variables = trainer.restore(tiny, final_network(tiny, GENOTYPE), tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, variables["params"], state.params)
+  jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], state.batch_stats)
+
+
+@pytest.mark.parametrize("checks", [1, 3])
+def test_an_interrupted_training_ends_with_the_same_bits(tiny, tmp_path, checks):
+  whole, _ = training(tiny, tmp_path / "whole").run()
+  with pytest.raises(Interrupted):
+    training(tiny, tmp_path / "parts", StopAfter(checks)).run()
+  parts, _ = training(tiny, tmp_path / "parts").run()
+  jax.tree.map(np.testing.assert_array_equal, parts, whole)
+  assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+def test_another_seed_differs(tiny, tmp_path):
+  tiny.train.epochs = 1
+  first, _ = training(tiny, tmp_path / "a").run()
+  tiny.seed = 1
+  second, _ = training(tiny, tmp_path / "b").run()
+  assert not np.array_equal(first.params["stem"]["kernel"], second.params["stem"]["kernel"])
+
+
+def test_a_batch_larger_than_the_train_split(tiny, tmp_path):
+  tiny.train.batch_size = 201
+  with pytest.raises(UsageError, match="config.train.batch_size: 201; allowed are at most 200"):
+    training(tiny, tmp_path)
