@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from lfr_darts_jax.depthwise import DepthwiseConv
-from lfr_darts_jax.genotype import REDUCTION
-from lfr_darts_jax.genotype import Cell
 
 _COUNTED = (nn.Conv, nn.Dense, DepthwiseConv)
 
@@ -51,24 +49,3 @@ def describe(network: nn.Module, image_shape: tuple[int, int, int], **arguments:
   with_auxiliary = parameters(params)
   params.pop("auxiliary", None)
   return {"parameters": parameters(params), "parameters_with_auxiliary": with_auxiliary, "multiply_adds": total}
-
-
-def work(layout: tuple[str, ...], cells: tuple[Cell, ...], channels: int, image_size: int) -> float:
-  """What an update of a network costs per image, roughly and in arbitrary units, to predict the time of a run.
-
-  Most operations are depthwise convolutions and norms, whose time goes with the features of a layer; these halve at
-  every reduction.
-
-  Args:
-    layout: its layers.
-    cells: their candidates.
-    channels: features of a node before the first reduction.
-    image_size: height and width, pixels.
-  """
-  by_name = {cell.name: cell for cell in cells}
-  total, features = 0.0, float(channels * image_size**2)
-  for name in layout:
-    cell = by_name[name]
-    features /= 2 if cell.kind == REDUCTION else 1
-    total += features * (2 + sum(len(ops) for _, _, ops in cell.connections))
-  return total

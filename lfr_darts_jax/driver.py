@@ -12,8 +12,8 @@ import ml_collections
 import numpy as np
 
 from lfr_darts_jax import bilevel
-from lfr_darts_jax import cost
 from lfr_darts_jax import deepen
+from lfr_darts_jax import forecast
 from lfr_darts_jax import plans
 from lfr_darts_jax import prune
 from lfr_darts_jax import transplant
@@ -35,44 +35,6 @@ from lfr_darts_jax.relaxation import mixture_weights
 from lfr_darts_jax.state import SearchState
 
 ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
-
-
-def updates_per_iteration(config: ml_collections.ConfigDict, train_images: int) -> int:
-  """Updates of one iteration: `search.epochs` passes over a data half, the last incomplete batch of each left out."""
-  half = int(train_images * config.data.search_fraction) // 2
-  return config.search.epochs * max(half // config.search.batch_size, 1)
-
-
-def work(config: ml_collections.ConfigDict, train_images: int) -> float:
-  """Work of the whole search, for `Progress`."""
-  plan = plans.make(config)
-  updates = updates_per_iteration(config, train_images)
-  return sum(_iteration_work(config, plan, i, updates) for i in range(len(plan.iterations)))
-
-
-def _iteration_work(config, plan, index, updates):
-  """Before the search the derived cells are not known; `prune.derive` of nothing learnt gives cells as large."""
-  iteration = plan.iterations[index]
-  operations = tuple(config.search.operations)
-  guess = lambda c: prune.derive(c, np.ones((len(c.candidates), len(operations))), operations)
-  cells = tuple(c if c.name in iteration.searched else guess(c) for c in plan.cells)
-  done, total = 0, 0.0
-  for step, keep in [*iteration.round_steps(updates), (updates, 1)]:
-    total += (step - done) * _update_work(config, iteration.layout, cells)
-    cells = tuple(
-      prune.prune_operations(c, np.ones((len(c.candidates), len(operations))), operations, keep)
-      if c.name in iteration.searched
-      else c
-      for c in cells
-    )
-    done = step
-  return total
-
-
-def _update_work(config, layout, cells):
-  # Two half-steps in an update, one in the warm-up.
-  halves = 2 - config.search.warmup_fraction
-  return halves * config.search.batch_size * cost.work(layout, cells, config.search.channels, config.data.image_size)
 
 
 @dataclasses.dataclass
@@ -136,7 +98,7 @@ class Search:
       sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
     )
     self._split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
-    self._total = updates_per_iteration(config, len(images))
+    self._total = forecast.updates_per_iteration(config, len(images))
     for iteration in self._plan.iterations:
       supernet(config, iteration.layout, self._plan.cells)
     self._checkpoints = Checkpoints(workdir / "search", config)
@@ -209,7 +171,9 @@ class Search:
     self._metrics.write("search", place.iteration, stop, values, place.iteration * self._total + stop)
     iteration = self._plan.iterations[place.iteration]
     images = count.sum() * self._config.search.batch_size
-    per_image = cost.work(iteration.layout, place.cells, self._config.search.channels, self._config.data.image_size)
+    per_image = forecast.layout_work(
+      iteration.layout, place.cells, self._config.search.channels, self._config.data.image_size
+    )
     self._progress.advance(
       images * per_image,
       f"search {place.iteration + 1}/{len(self._plan.iterations)} {'+'.join(iteration.searched)} | "
@@ -380,5 +344,5 @@ class Search:
     self._interrupt.check()
 
   def _work_before(self, iteration, step):
-    whole = [_iteration_work(self._config, self._plan, i, self._total) for i in range(iteration + 1)]
+    whole = [forecast.iteration_work(self._config, self._plan, i, self._total) for i in range(iteration + 1)]
     return sum(whole[:-1]) + whole[-1] * step / self._total

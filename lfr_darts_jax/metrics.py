@@ -19,7 +19,8 @@ LINE_SECONDS = 10.0  # Between progress lines where stdout is no terminal.
 class Progress:
   """The progress line of a whole run: what is being done, and the time left.
 
-  Work is measured in operations of single images, weighted by what they cost (see `cost.work`), so that a rate seen in
+  Work is measured in operations of single images, weighted by what they cost (see `forecast.layout_work`), so that a
+  rate seen in
   one part of the run predicts the others.
   """
 

@@ -14,6 +14,7 @@ import numpy as np
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import cost
 from lfr_darts_jax import driver
+from lfr_darts_jax import forecast
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import trainer
 from lfr_darts_jax.data import augment
@@ -214,7 +215,9 @@ class _Run:
     if self._genotype_path.exists():
       return genotypes.parse(self._genotype_path.read_text())
     images = len(self._dataset.train[0])
-    self._progress = self._progress or Progress(driver.work(self._config, images) + self._guess_training(images))
+    self._progress = self._progress or Progress(
+      forecast.search_work(self._config, images) + forecast.training_work(self._config, images)
+    )
     with Interrupt() as interrupt:
       job = driver.Search(self._config, self._dataset, self._workdir, self._metrics, self._progress, interrupt)
       found, seconds = job.run()
@@ -229,7 +232,7 @@ class _Run:
     genotype = genotypes.parse(self._genotype_path.read_text())
     network = final_network(self._config, genotype)
     train_arrays = self._dataset.train
-    self._progress = self._progress or Progress(trainer.work(self._config, network, len(train_arrays[0])))
+    self._progress = self._progress or Progress(forecast.training_work(self._config, len(train_arrays[0]), genotype))
     with Interrupt() as interrupt:
       job = trainer.Training(
         self._config, network, train_arrays, self._workdir, self._metrics, self._progress, interrupt
@@ -263,13 +266,6 @@ class _Run:
       f"training {seconds:.0f} s | {result_path}"
     )
     return result
-
-  def _guess_training(self, images):
-    """Work of the training of cells that the search has yet to find."""
-    plan = driver.plans.make(self._config)
-    ones = np.ones((len(plan.cells[0].candidates), len(self._config.search.operations)))
-    cells = [driver.prune.derive(cell, ones, tuple(self._config.search.operations)) for cell in plan.cells]
-    return trainer.work(self._config, final_network(self._config, Genotype(tuple(cells))), images)
 
   def _circumstances(self):
     seconds = json.loads(self._summary_path.read_text())["search_seconds"] if self._summary_path.exists() else None

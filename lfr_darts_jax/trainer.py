@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from lfr_darts_jax import cost
+from lfr_darts_jax import forecast
 from lfr_darts_jax import losses
 from lfr_darts_jax import optimizers
 from lfr_darts_jax.checkpoint import Checkpoints
@@ -24,12 +24,6 @@ from lfr_darts_jax.network import Network
 from lfr_darts_jax.state import TrainState
 
 Arrays = tuple[np.ndarray, np.ndarray]
-
-
-def work(config: ml_collections.ConfigDict, network: Network, train_images: int) -> float:
-  """Work of the whole training, for `Progress`."""
-  images = config.train.epochs * train_images
-  return images * cost.work(network.layout, network.cells, network.channels, config.data.image_size)
 
 
 class Training:
@@ -112,7 +106,9 @@ class Training:
     return state, stop
 
   def _work(self, step):
-    return work(self._config, self._network, len(self._split.labels)) * step / self._total
+    network = self._network
+    per_image = forecast.layout_work(network.layout, network.cells, network.channels, self._config.data.image_size)
+    return self._config.train.batch_size * step * per_image
 
   def _initial(self) -> TrainState:
     weight_key, update_key = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self._config.seed), 1_000))

@@ -60,12 +60,3 @@ def test_multiply_adds_by_hand(operation, own):
   net = networks.Network(("n",), (cell,), (operation,), 4, 10)
   stem, preprocessing, head = 9 * 3 * 12, 2 * 12 * 4, 4 * 10
   assert cost.describe(net, (8, 8, 3))["multiply_adds"] == 64 * (stem + preprocessing + 2 * own) + head
-
-
-def test_work_falls_with_pruning_and_reductions():
-  full = genotypes.Cell.full("n", "normal", 2, ("skip_connect", "max_pool_3x3"))
-  half = genotypes.Cell.full("n", "normal", 2, ("skip_connect",))
-  assert cost.work(("n",), (full,), 4, 8) == 4 * 64 * (2 + 10)
-  assert cost.work(("n", "n"), (half,), 4, 8) == 2 * 4 * 64 * (2 + 5)
-  reduction = genotypes.Cell("n", "reduction", half.candidates, (2, 3))
-  assert cost.work(("n",), (reduction,), 4, 8) == 4 * 64 * (2 + 5) / 2

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lfr_darts_jax import driver
+from lfr_darts_jax import forecast
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
@@ -33,9 +34,7 @@ def search(config, workdir, interrupt=None):
   workdir.mkdir(exist_ok=True)
   dataset = sources.load(config)
   metrics = Metrics(workdir)
-  job = driver.Search(
-    config, dataset, workdir, metrics, Progress(driver.work(config, len(dataset.train[0]))), interrupt or Interrupt()
-  )
+  job = driver.Search(config, dataset, workdir, metrics, Progress(1.0), interrupt or Interrupt())
   try:
     return job.run()[0]
   finally:
@@ -79,7 +78,7 @@ def test_an_interrupted_search_continues_to_the_same_end(tiny, tmp_path, checks)
 def test_two_copies_and_one_update_per_iteration(tiny, tmp_path):
   tiny.plan.update(derived_copies=2, searched_copies=2)
   tiny.data.search_fraction = 32 / 1437 + 1e-6
-  assert driver.updates_per_iteration(tiny, 1437) == 1
+  assert forecast.updates_per_iteration(tiny, 1437) == 1
   assert len(search(tiny, tmp_path).cells) == 5
 
 
