@@ -168,6 +168,21 @@ def _lists(value):
   return [_lists(v) for v in value] if isinstance(value, (tuple, list)) else value
 
 
+def check_name(name: str) -> None:
+  """Checks that a dotted name is that of a field.
+
+  Raises:
+    UsageError: where it is not.
+  """
+  if name in FIELDS:
+    return
+  group = name.rpartition(".")[0]
+  known = [f for f in FIELDS if group and f.rpartition(".")[0] == group] or sorted(
+    {f.partition(".")[0] for f in FIELDS}
+  )
+  raise UsageError(f"config.{name}: unknown field; allowed are {', '.join(known)}")
+
+
 def validate(config: ml_collections.ConfigDict) -> None:
   """Checks every field, and those that depend on each other.
 
@@ -176,10 +191,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   """
   flat = flatten(config)
   for name in flat:
-    if name not in FIELDS:
-      group = name.rpartition(".")[0]
-      known = [f for f in FIELDS if f.rpartition(".")[0] == group] or sorted({f.partition(".")[0] for f in FIELDS})
-      raise UsageError(f"config.{name}: unknown field; allowed are {', '.join(known)}")
+    check_name(name)
   for name, field in FIELDS.items():
     if name not in flat:
       raise UsageError(f"config.{name}: missing; allowed are {field.allowed}")

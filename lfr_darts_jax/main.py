@@ -22,7 +22,7 @@ from lfr_darts_jax.interrupt import Interrupted
 MODES = ("run", "search", "train", "evaluate", "describe")
 
 _CONFIG = config_flags.DEFINE_config_file(
-  "config", str(schema.__file__), "Config file; config.FIELD overrides one field. Default: the digits job."
+  "config", None, "Config file; config.FIELD overrides one field. Default: the digits job."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; the same command continues it.")
 _MODE = flags.DEFINE_enum("mode", "run", MODES, "What to do.")
@@ -86,13 +86,31 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
+  given = [argument.lstrip("-").partition("=") for argument in argv[1:] if argument.startswith("-")]
   try:
+    for name, _, value in given:
+      if name.startswith("config."):
+        schema.check_name(name.removeprefix("config."))
+      path = value.partition(":")[0]
+      if name == "config" and path and not pathlib.Path(path).is_file():
+        raise UsageError(f"config: {path} is not there; allowed is a Python file with get_config()")
+    # As the flag's own default it would be read, with its overrides, before there is anyone to catch an error.
+    if not any(name == "config" for name, _, _ in given):
+      argv = [argv[0], f"--config={schema.__file__}", *argv[1:]]
     return flags.FLAGS(argv)
-  except (OSError, ImportError) as error:
-    _fail(f"config: {error}; allowed is a Python file with get_config()", 2)
-  except (flags.Error, AttributeError, KeyError, SyntaxError, TypeError, ValueError, NameError) as error:
-    _fail(str(error), 2)
+  except Exception as error:  # Whatever a config file does, a user gets one line.
+    _fail(_flag_error(str(error)), 2)
   raise AssertionError("unreachable")
+
+
+def _flag_error(text: str) -> str:
+  """One line for what absl or a config file says."""
+  for name, field in schema.FIELDS.items():
+    before, flag, value = text.partition(f"flag --config.{name}=")
+    if flag and not before:
+      return f"config.{name}: {value.partition(': ')[0]!r}; allowed are {field.allowed}"
+  # ml_collections passes on the whole traceback of a config file's own error.
+  return text.strip().splitlines()[-1] if "Traceback" in text else text
 
 
 def _fail(text: str, status: int) -> None:

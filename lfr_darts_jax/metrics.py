@@ -20,8 +20,7 @@ class Progress:
   """The progress line of a whole run: what is being done, and the time left.
 
   Work is measured in operations of single images, weighted by what they cost (see `forecast.layout_work`), so that a
-  rate seen in
-  one part of the run predicts the others.
+  rate seen in one part of the run predicts the others.
   """
 
   def __init__(self, total: float):

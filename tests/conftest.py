@@ -26,8 +26,7 @@ def x64():
     yield
 
 
-@pytest.fixture
-def config():
+def tiny_config():
   """The digits job at the smallest budget."""
   tiny = schema.get_config()
   tiny.search.update(epochs=1, batch_size=16, channels=4, nodes=2, updates_per_dispatch=4)
@@ -35,6 +34,12 @@ def config():
   tiny.network.channels = 4
   tiny.train.epochs = 1
   return tiny
+
+
+@pytest.fixture
+def config():
+  """`tiny_config`, to be changed by the test."""
+  return tiny_config()
 
 
 class Supernet:

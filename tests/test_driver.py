@@ -11,6 +11,7 @@ from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.interrupt import Interrupted
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.metrics import Progress
+from tests.conftest import tiny_config
 
 
 class StopAfter(Interrupt):
@@ -45,36 +46,49 @@ def lines(workdir):
   return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture
-def tiny(config):
-  # Three operations keep the compilations short.
-  config.search.operations = ("none", "skip_connect", "dil_conv_3x3", "avg_pool_3x3")
+def tiny_search():
+  config = tiny_config()
+  # Few operations keep the compilations short.
+  config.search.operations = ("none", "skip_connect", "dil_conv_3x3")
   config.prune.rounds = ((0.5, 2),)
   return config
 
 
-def test_lfr_darts_searches_five_cells_and_logs_each_iteration(tiny, tmp_path):
-  genotype = search(tiny, tmp_path)
+@pytest.fixture
+def tiny():
+  return tiny_search()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """An undisturbed search: its genotype and its work directory."""
+  workdir = tmp_path_factory.mktemp("whole")
+  return search(tiny_search(), workdir), workdir
+
+
+def test_lfr_darts_searches_five_cells_and_logs_each_iteration(whole):
+  genotype, workdir = whole
   assert [c.name for c in genotype.cells] == ["n0", "r0", "n1", "r1", "n2"]
   assert all(c.derived and sum(map(len, c.candidates)) == 4 for c in genotype.cells)
   for i, cell in enumerate(genotype.cells):
-    entry = next(e for e in lines(tmp_path) if e["iteration"] == i and f"alphas/{cell.name}" in e)
+    entry = next(e for e in lines(workdir) if e["iteration"] == i and f"alphas/{cell.name}" in e)
     weights = np.array(entry[f"alphas/{cell.name}"])
-    assert weights.shape == (5, 4) and np.all((weights > 0).sum(1) == 2)
+    assert weights.shape == (5, 3) and np.all((weights > 0).sum(1) == 2)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
     assert entry[f"skip_connects/{cell.name}"] == cell.count("skip_connect")
     assert 0 <= entry[f"entropy/{cell.name}"] <= np.log(2) + 1e-6 and 0 <= entry["validation_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("checks", [2, 3, 5])
-def test_an_interrupted_search_continues_to_the_same_end(tiny, tmp_path, checks):
-  whole = search(tiny, tmp_path / "whole")
+@pytest.mark.parametrize("checks", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4, 5, 7))])
+def test_an_interrupted_search_continues_to_the_same_end(tiny, whole, tmp_path, checks):
+  genotype, workdir = whole
   with pytest.raises(Interrupted):
-    search(tiny, tmp_path / "parts", StopAfter(checks))
-  assert search(tiny, tmp_path / "parts") == whole
-  assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+    search(tiny, tmp_path, StopAfter(checks))
+  assert search(tiny, tmp_path) == genotype
+  assert (tmp_path / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_two_copies_and_one_update_per_iteration(tiny, tmp_path):
   tiny.plan.update(derived_copies=2, searched_copies=2)
   tiny.data.search_fraction = 32 / 1437 + 1e-6

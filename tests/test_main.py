@@ -11,15 +11,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
+  "--config.plan.name=darts",
+  "--config.search.layers=3",
   "--config.search.epochs=1",
   "--config.search.batch_size=16",
   "--config.search.channels=4",
   "--config.search.nodes=1",
   "--config.search.operations=('skip_connect','avg_pool_3x3')",
-  "--config.prune.rounds=()",
   "--config.data.search_fraction=0.2",
   "--config.search.updates_per_dispatch=2",
   "--config.network.channels=4",
+  "--config.network.layers=3",
   "--config.train.epochs=1",
   "--config.train.updates_per_dispatch=5",
 ]
@@ -43,12 +45,14 @@ def test_describe_prints_one_line_of_json():
 @pytest.mark.parametrize(
   "arguments,words",
   [
-    (["--config.search.epoch=3"], "search.epoch"),
-    (["--config.search.epochs=ten"], "epochs"),
+    (["--config.search.epoch=3"], "config.search.epoch: unknown field; allowed are search.epochs"),
+    (["--config.train=3"], "config.train: unknown field; allowed are checkpoint, data"),
+    (["--config.search.epochs=ten"], "config.search.epochs: 'ten'; allowed are integers from 1"),
     (["--config.search.order=3"], "config.search.order: 3; allowed are 1, 2"),
     (["--config.data.name=no_such_data"], "config.data.name: 'no_such_data'; allowed are"),
-    (["--config=configs/nowhere.py"], "nowhere.py"),
-    (["--config=configs/laptop.py:mars"], "mars"),
+    (["--config=configs/nowhere.py"], "config: configs/nowhere.py is not there"),
+    (["--config=README.md"], "README.md"),
+    (["--config=configs/laptop.py:mars"], "configs/laptop.py:mars; allowed are cifar10, fashion_mnist"),
     (["--mode=fly"], "mode"),
     (["--no_such_flag"], "no_such_flag"),
     (["spurious"], "spurious"),

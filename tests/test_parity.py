@@ -67,7 +67,7 @@ def unflatten(leaves):
 @pytest.mark.skipif(
   not FILE.exists(), reason=f"{FILE.name}, the original network's numbers, lies beside the repository only"
 )
-@pytest.mark.parametrize("edges", ["scan", "unroll"])
+@pytest.mark.parametrize("edges", ["scan", pytest.param("unroll", marks=pytest.mark.slow)])
 def test_supernet_equals_the_original(x64, edges):
   data = np.load(FILE)
   names = [k[2:] for k in data.files if k.startswith("p.")]
@@ -101,6 +101,7 @@ def test_supernet_equals_the_original(x64, edges):
   jax.tree.map(close, by_params, ours("g"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem,size", [("cifar", 32), ("imagenet", 224)])
 def test_final_network_equals_a_plain_pytorch_one(x64, stem, size):
   torch = pytest.importorskip("torch", reason="PyTorch, the extra 'torch', is not installed")

@@ -8,13 +8,20 @@ from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import pipeline
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import UsageError
+from tests.conftest import tiny_config
 from tests.test_trainer import GENOTYPE
 
 
-@pytest.fixture
-def trained(config, tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("trained")
+  return lfr_darts_jax.train(two_epochs(), GENOTYPE, workdir), workdir
+
+
+def two_epochs():
+  config = tiny_config()
   config.train.epochs = 2
-  return lfr_darts_jax.train(config, GENOTYPE, tmp_path), tmp_path
+  return config
 
 
 def test_train_evaluate_and_load(trained, config):
@@ -51,15 +58,17 @@ def test_train_evaluate_and_load(trained, config):
     lfr_darts_jax.load(workdir).predict(images[0])
 
 
-def test_a_finished_directory_is_not_trained_again(trained, config):
+def test_a_finished_directory_is_not_trained_again(trained):
   result, workdir = trained
+  config = two_epochs()
   before = (workdir / "metrics.jsonl").read_text()
   assert lfr_darts_jax.train(config, GENOTYPE, workdir)["test_error"] == result["test_error"]
   assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_another_config_or_genotype_is_refused(trained, config):
+def test_another_config_or_genotype_is_refused(trained):
   _, workdir = trained
+  config = two_epochs()
   with pytest.raises(UsageError, match="genotype: .* holds another"):
     lfr_darts_jax.train(config, genotypes.DARTS_V2, workdir)
   config.train.epochs = 3
@@ -68,8 +77,8 @@ def test_another_config_or_genotype_is_refused(trained, config):
 
 
 def test_search_writes_the_genotype_once(config, tmp_path, monkeypatch):
-  config.search.operations = ("none", "skip_connect", "avg_pool_3x3")
-  config.prune.rounds = ()
+  config.plan.name = "darts"
+  config.search.update(layers=3, operations=("none", "skip_connect", "avg_pool_3x3"))
   found = lfr_darts_jax.search(config, tmp_path)
   assert genotypes.parse((tmp_path / "genotype.json").read_text()) == found
   monkeypatch.setattr(pipeline.driver, "Search", None)

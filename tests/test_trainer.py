@@ -42,7 +42,7 @@ def test_it_learns_and_leaves_a_checkpoint(tiny, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], state.batch_stats)
 
 
-@pytest.mark.parametrize("checks", [1, 3])
+@pytest.mark.parametrize("checks", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_interrupted_training_ends_with_the_same_bits(tiny, tmp_path, checks):
   whole, _ = training(tiny, tmp_path / "whole").run()
   with pytest.raises(Interrupted):
