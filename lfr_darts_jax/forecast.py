@@ -63,11 +63,15 @@ def search_work(config: ml_collections.ConfigDict, train_images: int) -> float:
 
 def training_work(config: ml_collections.ConfigDict, train_images: int, genotype: Genotype | None = None) -> float:
   """Work of the final training; None stands for the genotype that a search has yet to find."""
-  if genotype is None:
-    genotype = Genotype(tuple(_guess(config, cell) for cell in plans.make(config).cells))
+  genotype = genotype or guess_genotype(config)
   layout = genotype.layout(config.network.layers)
   images = config.train.epochs * train_images
   return images * layout_work(layout, genotype.cells, config.network.channels, config.data.image_size)
+
+
+def guess_genotype(config: ml_collections.ConfigDict) -> Genotype:
+  """A genotype as large as the one that the search will find."""
+  return Genotype(tuple(_guess(config, cell) for cell in plans.make(config).cells))
 
 
 def _even(config, cell):
@@ -75,5 +79,4 @@ def _even(config, cell):
 
 
 def _guess(config, cell):
-  """A derived cell as large as the one that will be found."""
   return prune.derive(cell, _even(config, cell), tuple(config.search.operations))

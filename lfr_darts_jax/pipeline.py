@@ -3,6 +3,7 @@
 from importlib import metadata
 import json
 import pathlib
+import tempfile
 import time
 from typing import Any
 
@@ -199,8 +200,9 @@ class _Run:
     self._config, self._workdir = config, pathlib.Path(workdir)
     self._genotype_path = self._workdir / "genotype.json"
     self._summary_path = self._workdir / "search" / "summary.json"
-    _claim(self._workdir, schema.flatten(config))
+    _check_workdir(self._workdir, schema.flatten(config))
     self._dataset = sources.load(config)
+    trainer.check_batch_size(config, len(self._dataset.train[0]))
     self._metrics, self._progress = Metrics(self._workdir), None
 
   def set_genotype(self, genotype):
@@ -209,20 +211,28 @@ class _Run:
     text = genotype.to_json()
     if self._genotype_path.exists() and self._genotype_path.read_text() != text:
       raise UsageError(f"genotype: {self._genotype_path} holds another; allowed is the same one, or a new workdir")
+    self._begin()
     write_atomically(self._genotype_path, text)
+
+  def _begin(self):
+    """Claims the directory for this config, once nothing is left that could be refused."""
+    write_atomically(self._workdir / "config.json", json.dumps(schema.flatten(self._config), indent=1) + "\n")
 
   def search(self):
     if self._genotype_path.exists():
       return genotypes.parse(self._genotype_path.read_text())
+    final_network(self._config, forecast.guess_genotype(self._config))
     images = len(self._dataset.train[0])
     self._progress = self._progress or Progress(
       forecast.search_work(self._config, images) + forecast.training_work(self._config, images)
     )
     with Interrupt() as interrupt:
       job = driver.Search(self._config, self._dataset, self._workdir, self._metrics, self._progress, interrupt)
+      self._begin()
       found, seconds = job.run()
-    write_atomically(self._summary_path, json.dumps({"search_seconds": seconds}) + "\n")
-    write_atomically(self._genotype_path, found.to_json())
+      write_atomically(self._summary_path, json.dumps({"search_seconds": seconds}) + "\n")
+      write_atomically(self._genotype_path, found.to_json())
+      interrupt.check()
     return found
 
   def train(self):
@@ -237,6 +247,7 @@ class _Run:
       job = trainer.Training(
         self._config, network, train_arrays, self._workdir, self._metrics, self._progress, interrupt
       )
+      self._begin()
       state, seconds = job.run()
     result = {
       **describe(self._config, genotype),
@@ -279,29 +290,27 @@ class _Run:
     }
 
 
-def _claim(workdir, flat):
-  """Makes the work directory and checks that it belongs to this config."""
+def _check_workdir(workdir, flat):
+  """Makes the work directory, and checks that it can be written and belongs to this config."""
   path = workdir / "config.json"
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-      write_atomically(path, json.dumps(flat, indent=1) + "\n")
-      return
-    before = json.loads(path.read_text())
+    with tempfile.TemporaryFile(dir=workdir):
+      pass
+    before = json.loads(path.read_text()) if path.exists() else flat
   except OSError as error:
     raise UsageError(
       f"workdir: {workdir} can't be written ({error.strerror}); allowed is a directory that can"
     ) from None
-  # The final network's fields may change as long as only the search is done.
-  free = ("train.", "network.") if not (workdir / "checkpoints").exists() else ()
+  # Fields of the final network may change as long as only the search is done; the stem is the supernet's too.
+  free = ("train.", "network.channels", "network.layers") if not (workdir / "checkpoints").exists() else ()
   differing = [
     name
     for name in sorted(flat.keys() | before.keys())
-    if flat.get(name) != before.get(name) and name not in FREE_FIELDS and not name.startswith(free or ("\0",))
+    if flat.get(name) != before.get(name) and name not in FREE_FIELDS and not name.startswith(free)
   ]
   if differing:
     changes = ", ".join(f"config.{n}: {flat.get(n)!r}, before {before.get(n)!r}" for n in differing)
     raise UsageError(
       f"workdir: {workdir} was begun with another config; allowed is the same, or a new workdir ({changes})"
     )
-  write_atomically(path, json.dumps(flat, indent=1) + "\n")

@@ -26,6 +26,19 @@ from lfr_darts_jax.state import TrainState
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
+def check_batch_size(config: ml_collections.ConfigDict, train_images: int) -> None:
+  """Checks that the train split fills a batch.
+
+  Raises:
+    UsageError: where it does not.
+  """
+  if config.train.batch_size > train_images:
+    raise UsageError(
+      f"config.train.batch_size: {config.train.batch_size}; allowed are at most {train_images}, the size of the train "
+      "split"
+    )
+
+
 class Training:
   """The final training of one network in one work directory."""
 
@@ -45,11 +58,7 @@ class Training:
       UsageError: where a batch is larger than the train split.
     """
     images, labels = train
-    if config.train.batch_size > len(images):
-      raise UsageError(
-        f"config.train.batch_size: {config.train.batch_size}; allowed are at most {len(images)}, the size "
-        "of the train split"
-      )
+    check_batch_size(config, len(images))
     self._config, self._network, self._metrics, self._progress = config, network, metrics, progress
     self._interrupt = interrupt
     self.mean, self.deviation = augment.statistics(images)

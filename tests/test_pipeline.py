@@ -87,6 +87,17 @@ def test_search_writes_the_genotype_once(config, tmp_path, monkeypatch):
   assert lfr_darts_jax.search(config, tmp_path) == found
 
 
+def test_a_refused_run_leaves_no_claim_on_the_directory(config, tmp_path):
+  config.train.batch_size = 2000
+  with pytest.raises(UsageError, match="config.train.batch_size: 2000"):
+    lfr_darts_jax.search(config, tmp_path / "a")
+  config.train.batch_size = 32
+  config.search.batch_size = 2000
+  with pytest.raises(UsageError, match="config.search.batch_size: 2000"):
+    lfr_darts_jax.search(config, tmp_path / "b")
+  assert not list(tmp_path.rglob("*.json"))
+
+
 def test_load_of_an_unfinished_directory(tmp_path):
   with pytest.raises(UsageError, match="has no config.json"):
     lfr_darts_jax.load(tmp_path)
