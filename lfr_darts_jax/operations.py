@@ -159,15 +159,3 @@ OPERATIONS: dict[str, Callable[..., Operation]] = {
   "dil_conv_5x5": functools.partial(DilConv, size=5),
   "conv_7x1_1x7": Conv7x1,
 }
-
-# The eight of DARTS, in its order: the columns of its alphas.
-DARTS_OPERATIONS = (
-  "none",
-  "max_pool_3x3",
-  "avg_pool_3x3",
-  "skip_connect",
-  "sep_conv_3x3",
-  "sep_conv_5x5",
-  "dil_conv_3x3",
-  "dil_conv_5x5",
-)

@@ -8,7 +8,9 @@ import dataclasses
 import ml_collections
 
 from lfr_darts_jax import genotype
+from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.genotype import Cell
+from lfr_darts_jax.operations import OPERATIONS
 
 STAGES = ("n0", "r0", "n1", "r1", "n2")
 
@@ -58,11 +60,18 @@ ROUNDS = ((0.6, 5), (0.8, 3))
 
 
 def make(config: ml_collections.ConfigDict) -> Plan:
-  """The plan that the config names."""
+  """The plan that the config names.
+
+  Raises:
+    UsageError: where `search.operations` names an unknown one.
+  """
   return {"lfr_darts": _lfr_darts, "darts": _darts, "pdarts": _pdarts, "joint": _joint}[config.plan.name](config)
 
 
 def _cells(config, names):
+  unknown = [name for name in config.search.operations if name not in OPERATIONS]
+  if unknown:
+    raise UsageError(f"config.search.operations: {unknown[0]!r}; allowed are {', '.join(OPERATIONS)}")
   kinds = {"n": genotype.NORMAL, "r": genotype.REDUCTION}
   return tuple(Cell.full(n, kinds[n[0]], config.search.nodes, config.search.operations) for n in names)
 

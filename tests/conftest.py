@@ -15,8 +15,8 @@ import pytest  # noqa: E402
 
 from lfr_darts_jax import config as schema  # noqa: E402
 from lfr_darts_jax import genotype as genotypes  # noqa: E402
+from lfr_darts_jax.config import DARTS_OPERATIONS  # noqa: E402
 from lfr_darts_jax.network import Network  # noqa: E402
-from lfr_darts_jax.operations import DARTS_OPERATIONS  # noqa: E402
 
 
 @pytest.fixture

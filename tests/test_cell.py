@@ -9,7 +9,7 @@ from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax.cell import Cell
 from lfr_darts_jax.cell import MixedOp
 from lfr_darts_jax.cell import drop
-from lfr_darts_jax.operations import DARTS_OPERATIONS
+from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.operations import OPERATIONS
 from lfr_darts_jax.relaxation import mixture_weights
 

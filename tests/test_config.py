@@ -20,7 +20,7 @@ def test_the_defaults_are_valid_and_every_field_is_explained():
     ("search.order", 3),
     ("search.warmup_fraction", 1.1),
     ("search.operations", ("skip_connect",)),
-    ("search.operations", ("a", "b")),
+    ("search.operations", ("a", "a")),
     ("prune.rule", "x"),
     ("prune.rounds", ((0.5, 3), (0.4, 2))),
     ("prune.rounds", ((0.5, 1),)),

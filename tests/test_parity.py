@@ -10,8 +10,8 @@ import pytest
 
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import losses
+from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.network import Network
-from lfr_darts_jax.operations import DARTS_OPERATIONS
 from lfr_darts_jax.relaxation import mixture_weights
 
 FILE = pathlib.Path(__file__).parents[2] / "shared" / "parity" / "supernet_c4_l3.npz"

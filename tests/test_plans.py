@@ -1,6 +1,7 @@
 import pytest
 
 from lfr_darts_jax import plans
+from lfr_darts_jax.errors import UsageError
 
 
 def test_lfr_darts_deepens_from_shallow_to_deep(config):
@@ -48,3 +49,9 @@ def test_rounds_of_the_config_take_precedence(config):
 @pytest.mark.parametrize("updates,expected", [(10, [(6, 5), (8, 3)]), (1, [(1, 5), (1, 3)])])
 def test_round_steps(config, updates, expected):
   assert plans.make(config).iterations[0].round_steps(updates) == expected
+
+
+def test_unknown_operations_are_refused_with_the_known_ones(config):
+  config.search.operations = ("skip_connect", "conv_9x9")
+  with pytest.raises(UsageError, match="config.search.operations: 'conv_9x9'; allowed are none, max_pool_3x3"):
+    plans.make(config)
