@@ -238,7 +238,9 @@ class _Run:
   def train(self):
     result_path = self._workdir / "result.json"
     if result_path.exists():
-      return json.loads(result_path.read_text())
+      result = json.loads(result_path.read_text())
+      print(_summary(result, result_path))
+      return result
     genotype = genotypes.parse(self._genotype_path.read_text())
     network = final_network(self._config, genotype)
     train_arrays = self._dataset.train
@@ -271,11 +273,7 @@ class _Run:
     )
     self._metrics.close()
     write_atomically(result_path, json.dumps(result, indent=1) + "\n")
-    self._progress.say(
-      f"test error {tested.error:.2f} % | top-5 {tested.top5_error:.2f} % | {result['parameters']} parameters | "
-      f"{result['multiply_adds']} multiply-adds | search {result['search_seconds'] or 0:.0f} s | "
-      f"training {seconds:.0f} s | {result_path}"
-    )
+    self._progress.say(_summary(result, result_path))
     return result
 
   def _circumstances(self):
@@ -288,6 +286,14 @@ class _Run:
       "finished": time.strftime("%Y-%m-%d %H:%M:%S %z"),
       "packages": {name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def _summary(result, path):
+  search = "" if result["search_seconds"] is None else f"search {result['search_seconds']:.0f} s | "
+  return (
+    f"test error {result['test_error']:.2f} % | top-5 {result['top5_error']:.2f} % | {result['parameters']} parameters | "
+    f"{result['multiply_adds']} multiply-adds | {search}training {result['train_seconds']:.0f} s | {path}"
+  )
 
 
 def _check_workdir(workdir, flat):

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +6,9 @@ import pytest
 
 from lfr_darts_jax.operations import OPERATIONS
 from lfr_darts_jax.operations import FactorizedReduce
+from lfr_darts_jax.operations import Operation
+from lfr_darts_jax.operations import batch_norm
+from lfr_darts_jax.operations import pointwise
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -64,3 +68,18 @@ def test_factorized_reduce_sees_both_grids():
   y = module.apply(variables, x, False)
   np.testing.assert_allclose(y[0, :, :, 0], [[0, 2], [8, 10]], rtol=1e-4)
   np.testing.assert_allclose(y[0, :, :, 1], [[5, 7], [13, 15]], rtol=1e-4)
+
+
+def test_a_new_operation_is_one_module_and_one_row(monkeypatch, supernet):
+  class Conv1x1(Operation):
+    @nn.compact
+    def __call__(self, x, train):
+      x = pointwise(self.channels)(nn.relu(x)[:, :: self.stride, :: self.stride])
+      return batch_norm(train, affine=not self.searching)(x)
+
+  monkeypatch.setitem(OPERATIONS, "conv_1x1", Conv1x1)
+  net = supernet(operations=("none", "skip_connect", "conv_1x1"))
+  mixtures = {name: jnp.ones(a.shape) / 3 for name, a in net.alphas.items()}
+  variables = {"params": net.params, "batch_stats": net.batch_stats}
+  assert net.network.apply(variables, net.images, mixtures).logits.shape == (4, 3)
+  assert net.params["layer_1"]["edge_0_2"]["conv_1x1"]["Dense_0"]["kernel"].shape == (8, 8)
