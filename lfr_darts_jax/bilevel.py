@@ -90,24 +90,22 @@ def unrolled_weights(gradient: Tree, params: Tree, momentum: Tree, rate: jax.Arr
   return jax.tree.map(lambda w, m, g: w - rate * (mu * m + g + decay * w), params, momentum, gradient)
 
 
-def alpha_gradient(
+def unrolled_gradient(
   loss: Callable[..., Any],
   state: SearchState,
   validation: Batch,
   train: Batch,
-  order: int,
   rate: jax.Array,
   mu: float,
   decay: float,
 ) -> tuple[Any, dict[str, jax.Array]]:
-  """Gradient of the validation loss by the alphas, of order 2 through the weights' next step.
+  """Gradient by the alphas of order 2: of the validation loss behind the weights' next step.
 
   Args:
     loss: (params, alphas, batch) to (loss, auxiliary).
     state: where to take it.
     validation: the alphas' batch.
-    train: the weights' batch, of order 2.
-    order: 1 or 2.
+    train: the weights' batch.
     rate, mu, decay: see `unrolled_weights`.
 
   Returns:
@@ -115,12 +113,9 @@ def alpha_gradient(
   """
 
   def objective(alphas):
-    params = state.params
-    if order == 2:
-      gradient = jax.grad(lambda p: loss(p, alphas, train)[0])(params)
-      momentum = optax.tree.get(state.weight_state, "trace")
-      params = unrolled_weights(gradient, params, momentum, rate, mu, decay)
-    return loss(params, alphas, validation)
+    gradient = jax.grad(lambda p: loss(p, alphas, train)[0])(state.params)
+    momentum = optax.tree.get(state.weight_state, "trace")
+    return loss(unrolled_weights(gradient, state.params, momentum, rate, mu, decay), alphas, validation)
 
   return jax.value_and_grad(objective, has_aux=True)(state.alphas)
 
@@ -222,8 +217,8 @@ class Updates:
   def _unrolled(self, loss, state, split, halves, batch):
     search = self._config.search
     rate = self._rate(state.step) if search.inner_learning_rate is None else search.inner_learning_rate
-    value, gradient = alpha_gradient(
-      loss, state, batch, self.batch(state, split, halves, WEIGHTS), 2, rate, search.momentum, search.weight_decay
+    value, gradient = unrolled_gradient(
+      loss, state, batch, self.batch(state, split, halves, WEIGHTS), rate, search.momentum, search.weight_decay
     )
     return value, (jax.tree.map(jnp.zeros_like, state.params), gradient)
 

@@ -59,8 +59,8 @@ def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config
     return closed(moved, alphas, validation)
 
   _, gradient = jax.jit(
-    lambda s: bilevel.alpha_gradient(
-      lambda p, a, b: loss(p, a, state.batch_stats, b, None), s, validation, train, 2, rate, mu, decay
+    lambda s: bilevel.unrolled_gradient(
+      lambda p, a, b: loss(p, a, state.batch_stats, b, None), s, validation, train, rate, mu, decay
     )
   )(state)
   rng = np.random.default_rng(2)
