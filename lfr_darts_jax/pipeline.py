@@ -292,7 +292,8 @@ def _summary(result, path):
   search = "" if result["search_seconds"] is None else f"search {result['search_seconds']:.0f} s | "
   return (
     f"test error {result['test_error']:.2f} % | top-5 {result['top5_error']:.2f} % | "
-    f"{result['parameters']} parameters | {result['multiply_adds']} multiply-adds | {search}training {result['train_seconds']:.0f} s | {path}"
+    f"{result['parameters']} parameters | {result['multiply_adds']} multiply-adds | "
+    f"{search}training {result['train_seconds']:.0f} s | {path}"
   )
 
 

@@ -44,7 +44,7 @@ def batch_pair(updates, state, split, halves):
 
 
 def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config, supernet):
-  net = supernet(layout=("n0", "r0"), nodes=2, channels=2)
+  net = supernet(layout=("n0", "r0"), nodes=1, channels=2)
   updates, state, split, halves = make(config, net, order=2)
   validation, train = batch_pair(updates, state, split, halves)
   rate, mu, decay = 0.2, 0.9, 3e-2
@@ -75,7 +75,7 @@ def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config
 
 
 def test_order_1_equals_order_2_at_inner_rate_0(x64, config, supernet):
-  net = supernet(layout=("n0",), channels=2)
+  net = supernet(layout=("n0",), nodes=1, channels=2)
   results = []
   for order in (1, 2):
     updates, state, split, halves = make(config, net, order, inner_learning_rate=0.0)
@@ -85,7 +85,7 @@ def test_order_1_equals_order_2_at_inner_rate_0(x64, config, supernet):
 
 
 def test_order_2_differs_at_the_current_rate(config, supernet):
-  net = supernet(layout=("n0",), channels=2)
+  net = supernet(layout=("n0",), nodes=1, channels=2)
   alphas = []
   for order in (1, 2):
     updates, state, split, halves = make(config, net, order)
@@ -94,7 +94,7 @@ def test_order_2_differs_at_the_current_rate(config, supernet):
 
 
 def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config, supernet):
-  net = supernet(layout=("n0",), channels=2)
+  net = supernet(layout=("n0",), nodes=1, channels=2)
   updates, state, split, halves = make(config, net)
   validation, train = batch_pair(updates, state, split, halves)
   for batch, own in ((train, halves[0]), (validation, halves[1])):
@@ -115,7 +115,7 @@ def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config
 
 
 def test_warm_up_trains_weights_alone(config, supernet):
-  net = supernet(layout=("n0",), channels=2)
+  net = supernet(layout=("n0",), nodes=1, channels=2)
   config.search.updates_per_dispatch = 4
   updates, state, split, halves = make(config, net)
   config.search.warmup_fraction = 0.1
@@ -130,7 +130,7 @@ def test_warm_up_trains_weights_alone(config, supernet):
 
 
 def test_dispatches_do_not_change_the_result_nor_compile_again(config, supernet):
-  net = supernet(layout=("n0",), channels=2)
+  net = supernet(layout=("n0",), nodes=1, channels=2)
   updates, state, split, halves = make(config, net)
   once, _ = updates.run(jax.tree.map(jnp.array, state), split, halves, 4)
   parts = jax.tree.map(jnp.array, state)
