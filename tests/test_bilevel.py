@@ -69,7 +69,7 @@ def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config
     shift = lambda h, d=direction: objective(jax.tree.map(lambda a, d: a + h * d, state.alphas, d))
     # Richardson's combination of two steps removes the leading error of central differences.
     central = lambda h: (shift(h) - shift(-h)) / (2 * h)
-    numeric = (4 * central(5e-5) - central(1e-4)) / 3
+    numeric = (4 * central(5e-6) - central(1e-5)) / 3
     exact = sum(jnp.sum(g * d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
     np.testing.assert_allclose(exact, numeric, rtol=1e-6)
 
@@ -86,11 +86,14 @@ def test_order_1_equals_order_2_at_inner_rate_0(x64, config, supernet):
 
 def test_order_2_differs_at_the_current_rate(config, supernet):
   net = supernet(layout=("n0",), nodes=1, channels=2)
-  alphas = []
+  gradients = []
   for order in (1, 2):
     updates, state, split, halves = make(config, net, order)
-    alphas.append(updates.run(jax.tree.map(jnp.array, state), split, halves, 1)[0].alphas["n0"])
-  assert np.abs(alphas[0] - alphas[1]).max() > 1e-5
+    state, _ = updates.run(jax.tree.map(jnp.array, state), split, halves, 1)
+    # Adam's first moment after one update is the gradient times a constant.
+    gradients.append(optax.tree.get(state.alpha_state, "mu")["n0"])
+  difference = np.linalg.norm(gradients[0] - gradients[1]) / np.linalg.norm(gradients[0])
+  assert 1e-3 < difference < 1
 
 
 def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config, supernet):

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
   "--config.plan.name=darts",
   "--config.search.layers=3",
-  "--config.search.epochs=6",
+  "--config.search.epochs=40",
   "--config.search.batch_size=16",
   "--config.search.channels=4",
   "--config.search.nodes=1",
@@ -100,7 +100,7 @@ def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   )
   metrics = tmp_path / "parts" / "metrics.jsonl"
   while not metrics.exists() and process.poll() is None:
-    time.sleep(0.05)
+    time.sleep(0.01)
   process.send_signal(signal.SIGINT)
   _, errors = process.communicate(timeout=300)
   assert process.returncode == 130 and "the same command continues" in errors.splitlines()[-1], errors
