@@ -5,7 +5,6 @@ import pathlib
 import time
 from typing import Any
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -155,7 +154,7 @@ class Search:
     return state
 
   def _dispatch(self, place, updates, state, stop):
-    began, start = time.monotonic(), int(state.step)
+    began = time.monotonic()
     state, sums = updates.run(state, self._split, self._halves, stop)
     loss, accuracy, count = (np.asarray(s) for s in sums)
     seconds = time.monotonic() - began
@@ -179,7 +178,6 @@ class Search:
       f"search {place.iteration + 1}/{len(self._plan.iterations)} {'+'.join(iteration.searched)} | "
       f"update {stop}/{self._total} | {text} | {images / seconds:.0f} images/s",
     )
-    logging.debug("updates %d to %d took %.2f s", start, stop, seconds)
     return state, stop
 
   def _weights(self, place, state):
@@ -237,12 +235,11 @@ class Search:
     """Logs the iteration's outcome and reduces its cells to what it keeps; returns the state that goes with them."""
     iteration = self._plan.iterations[place.iteration]
     weights = self._weights(place, state)
-    network = supernet(self._config, iteration.layout, place.cells)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     accuracy = (
       100
       - evaluate(
-        network,
+        self._network(place),
         variables,
         self._split,
         self._halves[1],
