@@ -34,17 +34,14 @@ class Checkpoints:
     )
     self._saved = time.monotonic()
 
-  def save(self, step: int, state: Tree, meta: Meta) -> None:
-    """Saves, unless the step has been saved already."""
+  def save(self, step: int, state: Tree, meta: Meta, now: bool = False) -> None:
+    """Saves where `checkpoint.interval` seconds have passed since the last time, or `now`; the same step only once."""
+    if not now and time.monotonic() - self._saved < self._interval:
+      return
     if step not in self._manager.all_steps():
       items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
       self._manager.save(step, args=items, force=True)
     self._saved = time.monotonic()
-
-  def save_if_due(self, step: int, state: Tree, meta: Meta) -> None:
-    """Saves where `checkpoint.interval` seconds have passed since the last time."""
-    if time.monotonic() - self._saved >= self._interval:
-      self.save(step, state, meta)
 
   def restore(self, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta] | None:
     """Restores the newest checkpoint.

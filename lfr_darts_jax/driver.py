@@ -335,10 +335,8 @@ class Search:
     return place.iteration * self._total + int(state.step)
 
   def _save(self, place, state):
-    """Saves where the interval has passed or a signal asks for it; then gives way to the signal."""
-    save = self._checkpoints.save if self._interrupt.requested else self._checkpoints.save_if_due
-    save(self._global_step(place, state), state, place.to_json())
-    self._interrupt.check()
+    step, meta = self._global_step(place, state), place.to_json()
+    self._interrupt.safe_point(lambda stopping: self._checkpoints.save(step, state, meta, stopping))
 
   def _work_before(self, iteration, step):
     whole = [forecast.iteration_work(self._config, self._plan, i, self._total) for i in range(iteration + 1)]

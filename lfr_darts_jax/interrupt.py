@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a run at the next safe point, after its state is saved."""
 
+from collections.abc import Callable
 import signal
 import types
 
@@ -32,12 +33,17 @@ class Interrupt:
       raise KeyboardInterrupt
     self._number = number
 
-  @property
-  def requested(self) -> bool:
-    """Whether a signal has come."""
-    return self._number is not None
+  def safe_point(self, save: Callable[[bool], None]) -> None:
+    """A point at which a run may stop.
 
-  def check(self) -> None:
-    """Raises `Interrupted` where a signal has come."""
-    if self._number is not None:
-      raise Interrupted(self._number)
+    Args:
+      save: saves the state; its argument says whether the run stops here, so that it must.
+
+    Raises:
+      Interrupted: where a signal had come before `save` was called. One that comes meanwhile waits for the next point,
+        since `save` did not know of it.
+    """
+    number = self._number
+    save(number is not None)
+    if number is not None:
+      raise Interrupted(number)

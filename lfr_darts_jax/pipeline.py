@@ -203,7 +203,7 @@ class _Run:
     _check_workdir(self._workdir, schema.flatten(config))
     self._dataset = sources.load(config)
     trainer.check_batch_size(config, len(self._dataset.train[0]))
-    self._metrics, self._progress = Metrics(self._workdir), None
+    self._metrics, self._progress, self._interrupt = Metrics(self._workdir), None, Interrupt()
 
   def set_genotype(self, genotype):
     """Takes a given genotype in place of a search."""
@@ -226,13 +226,12 @@ class _Run:
     self._progress = self._progress or Progress(
       forecast.search_work(self._config, images) + forecast.training_work(self._config, images)
     )
-    with Interrupt() as interrupt:
-      job = driver.Search(self._config, self._dataset, self._workdir, self._metrics, self._progress, interrupt)
+    with self._interrupt:
+      job = driver.Search(self._config, self._dataset, self._workdir, self._metrics, self._progress, self._interrupt)
       self._begin()
       found, seconds = job.run()
       write_atomically(self._summary_path, json.dumps({"search_seconds": seconds}) + "\n")
       write_atomically(self._genotype_path, found.to_json())
-      interrupt.check()
     return found
 
   def train(self):
@@ -245,9 +244,9 @@ class _Run:
     network = final_network(self._config, genotype)
     train_arrays = self._dataset.train
     self._progress = self._progress or Progress(forecast.training_work(self._config, len(train_arrays[0]), genotype))
-    with Interrupt() as interrupt:
+    with self._interrupt:
       job = trainer.Training(
-        self._config, network, train_arrays, self._workdir, self._metrics, self._progress, interrupt
+        self._config, network, train_arrays, self._workdir, self._metrics, self._progress, self._interrupt
       )
       self._begin()
       state, seconds = job.run()

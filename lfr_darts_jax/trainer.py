@@ -94,9 +94,9 @@ class Training:
     while step < self._total:
       state, step = self._dispatch(state, step, min((step // chunk + 1) * chunk, self._total))
       seconds = before + time.monotonic() - began
-      last = step == self._total or self._interrupt.requested
-      (self._checkpoints.save if last else self._checkpoints.save_if_due)(step, state, {"seconds": seconds})
-      self._interrupt.check()
+      self._interrupt.safe_point(
+        lambda stopping: self._checkpoints.save(step, state, {"seconds": seconds}, stopping or step == self._total)
+      )
     self._checkpoints.close()
     return state, seconds
 

@@ -21,12 +21,9 @@ class StopAfter(Interrupt):
     super().__init__()
     self._left = checks
 
-  @property
-  def requested(self):
-    return self._left <= 1
-
-  def check(self):
+  def safe_point(self, save):
     self._left -= 1
+    save(self._left <= 0)
     if self._left <= 0:
       raise Interrupted(2)
 

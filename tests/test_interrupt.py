@@ -10,13 +10,28 @@ from lfr_darts_jax.interrupt import Interrupted
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_waits_and_the_second_does_not(number):
   before = signal.getsignal(number)
+  saved = []
   with Interrupt() as interrupt:
-    interrupt.check()
+    interrupt.safe_point(saved.append)
     os.kill(os.getpid(), number)
-    assert interrupt.requested
     with pytest.raises(Interrupted) as error:
-      interrupt.check()
-    assert error.value.number == number
+      interrupt.safe_point(saved.append)
+    assert error.value.number == number and saved == [False, True]
     with pytest.raises(KeyboardInterrupt):
       os.kill(os.getpid(), number)
   assert signal.getsignal(number) == before
+
+
+def test_a_signal_during_a_save_that_did_not_know_of_it_waits_for_the_next_point():
+  with Interrupt() as interrupt:
+    interrupt.safe_point(lambda stopping: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted):
+      interrupt.safe_point(lambda stopping: None)
+
+
+def test_a_signal_between_two_phases_is_kept():
+  interrupt = Interrupt()
+  with interrupt:
+    os.kill(os.getpid(), signal.SIGINT)
+  with interrupt, pytest.raises(Interrupted):
+    interrupt.safe_point(lambda stopping: None)

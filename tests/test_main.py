@@ -106,7 +106,8 @@ def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   assert process.returncode == 130 and "the same command continues" in errors.splitlines()[-1], errors
   again = call(f"--workdir={tmp_path / 'parts'}", *TINY)
   assert again.returncode == 0, again.stderr
-  assert "continuing the search" in again.stdout
+  # On a fast machine the signal may come as late as the training.
+  assert "continuing the " in again.stdout
   for name in ("genotype.json", "metrics.jsonl"):
     assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
   assert json.loads((tmp_path / "parts" / "result.json").read_text())["test_error"] == result["test_error"]
