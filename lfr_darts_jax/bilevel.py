@@ -155,10 +155,19 @@ class Updates:
     self._rate = optimizers.search_schedule(config, updates)
     self.weight_optimizer = optimizers.search_weights(config, updates)
     self.alpha_optimizer = optimizers.search_alphas(config, self._live)
-    self._run = jax.jit(self._many, donate_argnums=0)
+    self._compiled: Any = None
+
+  @property
+  def compiled(self) -> bool:
+    """Whether `run` starts at once."""
+    return self._compiled is not None
+
+  def compile(self, state: SearchState, split: batches.Split, halves: jax.Array) -> None:
+    """Compiles `run` for arguments of these shapes; nothing is computed."""
+    self._compiled = jax.jit(self._many, donate_argnums=0).lower(state, split, halves, jnp.int32(0)).compile()
 
   def run(self, state: SearchState, split: batches.Split, halves: jax.Array, stop: int) -> tuple[SearchState, Sums]:
-    """Runs updates until `stop`.
+    """Runs updates until `stop`; compiles them first where `compile` has not.
 
     Args:
       state: where to start; donated.
@@ -166,7 +175,9 @@ class Updates:
       halves: `[2, n]` indices into it, of the weights' half and the alphas'.
       stop: number of updates done in the iteration when it returns.
     """
-    return self._run(state, split, halves, jnp.int32(stop))
+    if not self.compiled:
+      self.compile(state, split, halves)
+    return self._compiled(state, split, halves, jnp.int32(stop))
 
   def batch(self, state: SearchState, split: batches.Split, halves: jax.Array, half: jax.Array | int) -> Batch:
     """The batch of a half-step (`ALPHAS` or `WEIGHTS`) at `state.step`."""

@@ -86,6 +86,7 @@ FIELDS: dict[str, Field] = {
 
     "data.name": _text("digits", "digits, folder, or the name of a TFDS image classification data set"),
     "data.dir": _text(None, "TFDS's data_dir, or the image folder that holds train/<class>/*", optional=True),
+    "data.skip_bad_files": _flag(False, "whether files of an image folder that can't be decoded are left out and counted, instead of stopping the run; our choice"),
     "data.image_size": _integer(8, 4, "height and width, pixels", 1024),
     "data.channels": Field(1, int, "1, 3", lambda v: v in (1, 3), "1 grey, 3 RGB"),
     "data.num_classes": _integer(10, 2, "classes", 100_000),
@@ -176,6 +177,29 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def _lists(value):
   return [_lists(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def unflatten(flat: dict[str, Any]) -> ml_collections.ConfigDict:
+  """The config that `flatten` made a flat one of.
+
+  Raises:
+    UsageError: see `validate`.
+  """
+  config = get_config()
+  for name, value in flat.items():
+    check_name(name)
+    node = config
+    *groups, leaf = name.split(".")
+    for group in groups:
+      node = node[group]
+    with node.ignore_type():
+      node[leaf] = _tuples(value)
+  validate(config)
+  return config
+
+
+def _tuples(value):
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def check_name(name: str) -> None:

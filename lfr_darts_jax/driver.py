@@ -26,13 +26,14 @@ from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.genotype import edges
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.metrics import Metrics
-from lfr_darts_jax.metrics import Progress
 from lfr_darts_jax.network import Network
 from lfr_darts_jax.network import supernet
+from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.relaxation import entropy
 from lfr_darts_jax.relaxation import mixture_weights
 from lfr_darts_jax.state import SearchState
 
+SNAPSHOTS = 100  # Of the alphas in an iteration, about; enough to draw their course.
 ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
 
 
@@ -115,13 +116,15 @@ class Search:
     place = _Place(0, self._plan.cells, 0, 0.0)
     restored = self._checkpoints.restore(self._shapes)
     if restored is None:
-      state = self._initial(place)
+      self._metrics.rewind("search", 0, 0, 0)
+      state = self._start(place)
     else:
       state, meta = restored
       place = _Place.from_json(meta)
       step = int(state.step)
-      self._metrics.rewind("search", place.iteration, step)
-      self._progress.skip(self._work_before(place.iteration, step))
+      self._metrics.rewind("search", place.iteration, step, self._global_step(place, state))
+      for part, work in forecast.before(self._config, self._plan, place.iteration, step, self._total).items():
+        self._progress.skip(part, work)
       self._progress.say(f"continuing the search at iteration {place.iteration + 1}, update {step}")
     before = place.seconds
     while place.iteration < len(self._plan.iterations):
@@ -154,6 +157,14 @@ class Search:
     return state
 
   def _dispatch(self, place, updates, state, stop):
+    iteration = self._plan.iterations[place.iteration]
+    start = int(state.step)
+    if not updates.compiled:
+      work = forecast.compile_seconds(iteration.layout, place.cells)
+      with self._progress.waiting(
+        forecast.SEARCH_BUILD, work, f"compiling a supernet of {len(iteration.layout)} layers"
+      ):
+        updates.compile(state, self._split, self._halves)
     began = time.monotonic()
     state, sums = updates.run(state, self._split, self._halves, stop)
     loss, accuracy, count = (np.asarray(s) for s in sums)
@@ -167,16 +178,18 @@ class Search:
         "validation_accuracy": accuracy[alphas] / count[alphas],
       }
       text += f" | validation loss {values['validation_loss']:.3f} accuracy {values['validation_accuracy']:.3f}"
+    interval = -(-self._total // SNAPSHOTS)
+    if start // interval != stop // interval:
+      values |= {f"alphas/{name}": weights for name, weights in self._weights(place, state).items()}
     self._metrics.write("search", place.iteration, stop, values, place.iteration * self._total + stop)
-    iteration = self._plan.iterations[place.iteration]
     images = count.sum() * self._config.search.batch_size
-    per_image = forecast.layout_work(
-      iteration.layout, place.cells, self._config.search.channels, self._config.data.image_size
-    )
+    epochs = self._config.search.epochs
     self._progress.advance(
-      images * per_image,
+      forecast.SEARCH,
+      forecast.search_seconds(self._config, iteration, place.cells, start, stop, self._total),
+      seconds,
       f"search {place.iteration + 1}/{len(self._plan.iterations)} {'+'.join(iteration.searched)} | "
-      f"update {stop}/{self._total} | {text} | {images / seconds:.0f} images/s",
+      f"epoch {-(-stop * epochs // self._total)}/{epochs} | {text} | {images / seconds:.0f} images/s",
     )
     return state, stop
 
@@ -235,20 +248,7 @@ class Search:
     """Logs the iteration's outcome and reduces its cells to what it keeps; returns the state that goes with them."""
     iteration = self._plan.iterations[place.iteration]
     weights = self._weights(place, state)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    accuracy = (
-      100
-      - evaluate(
-        self._network(place),
-        variables,
-        self._split,
-        self._halves[1],
-        self._config.search.batch_size,
-        self._mean,
-        self._deviation,
-        weights,
-      ).error
-    )
+    accuracy = self._validate(place, state, weights)
     strength = self._strengths(place, state)
 
     def reduce(cell):
@@ -263,6 +263,7 @@ class Search:
       if cell.name in weights:
         values |= {
           f"alphas/{cell.name}": weights[cell.name],
+          f"candidates/{cell.name}": [list(ops) for ops in cell.candidates],
           f"entropy/{cell.name}": float(entropy(jnp.asarray(weights[cell.name])).mean()),
           f"skip_connects/{cell.name}": cell.count("skip_connect"),
         }
@@ -275,12 +276,29 @@ class Search:
         )
     return state
 
+  def _validate(self, place, state, weights):
+    """Accuracy in percent on the half that moves the alphas, with running statistics."""
+    count = self._halves.shape[1]
+    work = forecast.evaluate_seconds(self._config, self._plan.iterations[place.iteration].layout, place.cells, count)
+    with self._progress.waiting(forecast.SEARCH_BUILD, work, f"testing the supernet on {count} validation images"):
+      tested = evaluate(
+        self._network(place),
+        {"params": state.params, "batch_stats": state.batch_stats},
+        self._split,
+        self._halves[1],
+        self._config.search.batch_size,
+        self._mean,
+        self._deviation,
+        weights,
+      )
+    return 100 - tested.error
+
   def _deepen(self, place, state):
     """Moves on to the next iteration and returns the state in which it starts."""
     old, new = self._plan.iterations[place.iteration : place.iteration + 2]
     place.iteration += 1
     place.pruned = 0
-    fresh = self._initial(place)
+    fresh = self._start(place)
     if not new.inherit:
       return fresh
     inherit = lambda f, b: deepen.inherit(f, b, old.layout, new.layout)
@@ -304,6 +322,12 @@ class Search:
       self._deviation,
       iteration.skip_dropout,
     )
+
+  def _start(self, place) -> SearchState:
+    layout = self._plan.iterations[place.iteration].layout
+    work = forecast.build_seconds(layout, place.cells)
+    with self._progress.waiting(forecast.SEARCH_BUILD, work, f"building a supernet of {len(layout)} layers"):
+      return self._initial(place)
 
   def _initial(self, place) -> SearchState:
     iteration = self._plan.iterations[place.iteration]
@@ -337,7 +361,3 @@ class Search:
   def _save(self, place, state):
     step, meta = self._global_step(place, state), place.to_json()
     self._interrupt.safe_point(lambda stopping: self._checkpoints.save(step, state, meta, stopping))
-
-  def _work_before(self, iteration, step):
-    whole = [forecast.iteration_work(self._config, self._plan, i, self._total) for i in range(iteration + 1)]
-    return sum(whole[:-1]) + whole[-1] * step / self._total

@@ -19,10 +19,14 @@ class Evaluation(NamedTuple):
   Attributes:
     confusion: `[classes, classes]`, images by true class, then by predicted class.
     top5: images whose class is among the five most probable.
+    predicted: `[n]`, the most probable class of every image.
+    confidence: `[n]`, its probability.
   """
 
   confusion: np.ndarray
   top5: int
+  predicted: np.ndarray
+  confidence: np.ndarray
 
   @property
   def total(self) -> int:
@@ -55,7 +59,7 @@ def _count(network, variables, mixtures, split, indices, batch_size, mean, devia
   classes = network.num_classes
 
   def body(step, carry):
-    confusion, top5 = carry
+    top5, predicted, confidence = carry
     at = step * batch_size + jnp.arange(batch_size)
     images, labels = batches.take(split, indices[jnp.minimum(at, count - 1)])
     real = at < count
@@ -64,9 +68,11 @@ def _count(network, variables, mixtures, split, indices, batch_size, mean, devia
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)
     beats = (logits > own) | ((logits == own) & (jnp.arange(classes) < labels[:, None]))
     top5 += jnp.sum(real & (jnp.sum(beats, axis=1) < 5))
-    return confusion.at[labels, jnp.argmax(logits, axis=-1)].add(real.astype(jnp.int32)), top5
+    predicted = predicted.at[at].set(jnp.argmax(logits, axis=-1), mode="drop")
+    confidence = confidence.at[at].set(jnp.max(jax.nn.softmax(logits), axis=-1), mode="drop")
+    return top5, predicted, confidence
 
-  zero = jnp.zeros((classes, classes), jnp.int32), jnp.int32(0)
+  zero = jnp.int32(0), jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.float32)
   return jax.lax.fori_loop(0, -(-count // batch_size), body, zero)
 
 
@@ -91,5 +97,8 @@ def evaluate(
     mean, deviation: of the train split, per channel.
     mixtures: weights of the mixed cells.
   """
-  confusion, top5 = _count(network, variables, mixtures, split, indices, batch_size, mean, deviation)
-  return Evaluation(np.asarray(confusion), int(top5))
+  counted = _count(network, variables, mixtures, split, indices, batch_size, mean, deviation)
+  top5, predicted, confidence = (np.asarray(c) for c in counted)
+  confusion = np.zeros((network.num_classes, network.num_classes), np.int64)
+  np.add.at(confusion, (np.asarray(split.labels[indices]), predicted), 1)
+  return Evaluation(confusion, int(top5), predicted, confidence)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import json
 import os
 import pathlib
+import shlex
 import sys
 
 from absl import app
@@ -19,7 +20,8 @@ from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.genotype import parse
 from lfr_darts_jax.interrupt import Interrupted
 
-MODES = ("run", "search", "train", "evaluate", "describe")
+PROGRAM = "python -m lfr_darts_jax.main"
+MODES = ("run", "search", "train", "evaluate", "describe", "report", "draw")
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file; config.FIELD overrides one field. Default: the digits job."
@@ -53,36 +55,40 @@ def main(argv: Sequence[str]) -> None:
   """Runs the mode that the flags name."""
   # Imported here so that wrong flags are answered at once.
   from lfr_darts_jax import pipeline
+  from lfr_darts_jax.report import drawing
+  from lfr_darts_jax.report import page
 
   if len(argv) > 1:
     raise UsageError(f"arguments: {' '.join(argv[1:])}; allowed are flags alone")
   config, mode = _CONFIG.value, _MODE.value
-  genotype = None if _GENOTYPE.value is None else read_genotype(_GENOTYPE.value)
+  given = None if _GENOTYPE.value is None else read_genotype(_GENOTYPE.value)
   if mode == "describe":
-    if genotype is None:
-      path = pathlib.Path(_WORKDIR.value or "", "genotype.json")
-      if _WORKDIR.value is None or not path.exists():
-        raise UsageError(
-          "genotype: not given; --mode=describe allows a file, a built-in name, or a workdir that has one"
-        )
-      genotype = read_genotype(str(path))
-    print(json.dumps(pipeline.describe(config, genotype)))
+    print(json.dumps(pipeline.describe(config, given or _genotype_of_workdir())))
     return
   if _WORKDIR.value is None:
     raise UsageError(f"workdir: not given; --mode={mode} allows a directory that can be written")
+  workdir, command = pathlib.Path(_WORKDIR.value), f"{PROGRAM} {shlex.join(sys.argv[1:])}"
   if mode == "run":
-    pipeline.run(config, _WORKDIR.value, genotype)
+    pipeline.run(config, workdir, given, command=command)
   elif mode == "search":
-    pipeline.search(config, _WORKDIR.value)
+    pipeline.search(config, workdir, command=command)
   elif mode == "train":
-    path = pathlib.Path(_WORKDIR.value, "genotype.json")
-    if genotype is None and not path.exists():
-      raise UsageError(
-        f"genotype: neither given nor in {_WORKDIR.value}; --mode=train allows a file or a built-in name"
-      )
-    pipeline.train(config, genotype or read_genotype(str(path)), _WORKDIR.value)
+    pipeline.train(config, given or _genotype_of_workdir(), workdir, command=command)
+  elif mode == "evaluate":
+    print(json.dumps(pipeline.evaluate(workdir)))
+  elif mode == "report":
+    print(page.write(workdir))
   else:
-    print(json.dumps(pipeline.evaluate(_WORKDIR.value)))
+    print(*drawing.save_all(workdir / "cells", (given or _genotype_of_workdir()).cells), sep="\n")
+
+
+def _genotype_of_workdir() -> Genotype:
+  path = pathlib.Path(_WORKDIR.value or "", "genotype.json")
+  if _WORKDIR.value is None or not path.exists():
+    raise UsageError(
+      f"genotype: not given; --mode={_MODE.value} allows a file, a built-in name, or a workdir that has one"
+    )
+  return read_genotype(str(path))
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

@@ -95,6 +95,24 @@ class Network(nn.Module):
     features = jnp.mean(previous, axis=(1, 2))
     return Outputs(nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")(features), auxiliary)
 
+  def layer_features(self, image_size: int) -> list[tuple[int, int]]:
+    """Of every layer's output: height and width in pixels, and features.
+
+    Args:
+      image_size: height and width of the images, pixels.
+    """
+    cells = {cell.name: cell for cell in self.cells}
+    halved = lambda size: -(-size // 2)
+    size, channels = image_size, self.channels
+    if self.stem == "imagenet":
+      size = halved(halved(halved(size)))
+    features = []
+    for name in self.layout:
+      if cells[name].kind == genotype.REDUCTION:
+        size, channels = halved(size), 2 * channels
+      features.append((size, channels * len(cells[name].concat)))
+    return features
+
 
 class ImagenetStem(nn.Module):
   """DARTS's ImageNet stem: the first layer sees a quarter of the resolution from two before, an eighth from before."""

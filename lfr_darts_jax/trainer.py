@@ -19,8 +19,8 @@ from lfr_darts_jax.data import batches
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.metrics import Metrics
-from lfr_darts_jax.metrics import Progress
 from lfr_darts_jax.network import Network
+from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.state import TrainState
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -66,7 +66,6 @@ class Training:
     self._per_epoch = len(images) // config.train.batch_size
     self._total = config.train.epochs * self._per_epoch
     self._optimizer = optimizers.train_weights(config, self._per_epoch)
-    self._run = jax.jit(self._many, donate_argnums=0)
     self._checkpoints = Checkpoints(workdir / "checkpoints", config)
 
   def run(self) -> tuple[TrainState, float]:
@@ -81,18 +80,22 @@ class Training:
     began, before = time.monotonic(), 0.0
     restored = self._checkpoints.restore(lambda _: jax.eval_shape(self._initial))
     if restored is None:
-      state = self._initial()
+      with self._waiting(forecast.build_seconds, f"building the network of {len(self._network.layout)} layers"):
+        state = self._initial()
     else:
       state, meta = restored
       before = meta["seconds"]
-      self._progress.skip(self._work(int(state.step)))
+      self._progress.skip(forecast.TRAIN, self._work(int(state.step)))
       self._progress.say(f"continuing the training at update {int(state.step)} of {self._total}")
     step = int(state.step)
-    self._metrics.rewind("train", 0, step)
+    self._metrics.rewind("train", 0, step, step)
     chunk = self._config.train.updates_per_dispatch
+    if step < self._total:
+      with self._waiting(forecast.compile_seconds, f"compiling the training of {len(self._network.layout)} layers"):
+        updates = jax.jit(self._many, donate_argnums=0).lower(state, self._split, jnp.int32(0)).compile()
     seconds = before
     while step < self._total:
-      state, step = self._dispatch(state, step, min((step // chunk + 1) * chunk, self._total))
+      state, step = self._dispatch(updates, state, step, min((step // chunk + 1) * chunk, self._total))
       seconds = before + time.monotonic() - began
       self._interrupt.safe_point(
         lambda stopping: self._checkpoints.save(step, state, {"seconds": seconds}, stopping or step == self._total)
@@ -100,24 +103,28 @@ class Training:
     self._checkpoints.close()
     return state, seconds
 
-  def _dispatch(self, state, start, stop):
+  def _waiting(self, work, text):
+    return self._progress.waiting(forecast.TRAIN_BUILD, work(self._network.layout, self._network.cells), text)
+
+  def _dispatch(self, updates, state, start, stop):
     began = time.monotonic()
-    state, (loss, accuracy) = self._run(state, self._split, jnp.int32(stop))
+    state, (loss, accuracy) = updates(state, self._split, jnp.int32(stop))
     values = {"train_loss": float(loss) / (stop - start), "train_accuracy": float(accuracy) / (stop - start)}
     self._metrics.write("train", 0, stop, values, stop)
-    rate = (stop - start) * self._config.train.batch_size / (time.monotonic() - began)
+    seconds = time.monotonic() - began
+    rate = (stop - start) * self._config.train.batch_size / seconds
     epoch = -(-stop // self._per_epoch)
     self._progress.advance(
+      forecast.TRAIN,
       self._work(stop) - self._work(start),
+      seconds,
       f"train epoch {epoch}/{self._config.train.epochs} | loss {values['train_loss']:.3f} "
       f"accuracy {values['train_accuracy']:.3f} | {rate:.0f} images/s",
     )
     return state, stop
 
   def _work(self, step):
-    network = self._network
-    per_image = forecast.layout_work(network.layout, network.cells, network.channels, self._config.data.image_size)
-    return self._config.train.batch_size * step * per_image
+    return step * forecast.train_seconds(self._config, self._network.layout, self._network.cells)
 
   def _initial(self) -> TrainState:
     weight_key, update_key = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self._config.seed), 1_000))

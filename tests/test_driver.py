@@ -10,7 +10,7 @@ from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.interrupt import Interrupted
 from lfr_darts_jax.metrics import Metrics
-from lfr_darts_jax.metrics import Progress
+from lfr_darts_jax.progress import Progress
 from tests.conftest import tiny_config
 
 
@@ -31,8 +31,8 @@ class StopAfter(Interrupt):
 def search(config, workdir, interrupt=None):
   workdir.mkdir(exist_ok=True)
   dataset = sources.load(config)
-  metrics = Metrics(workdir)
-  job = driver.Search(config, dataset, workdir, metrics, Progress(1.0), interrupt or Interrupt())
+  metrics = Metrics(workdir, config)
+  job = driver.Search(config, dataset, workdir, metrics, Progress({}), interrupt or Interrupt())
   try:
     return job.run()[0]
   finally:

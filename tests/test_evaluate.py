@@ -30,6 +30,9 @@ def test_every_image_counts_once(batch_size):
   order = np.argsort(-logits, axis=1, kind="stable")[:, :5]
   assert got.top5 == sum(label in row for label, row in zip(labels, order, strict=True))
   assert got.total == 13
+  np.testing.assert_array_equal(got.predicted, logits.argmax(1))
+  odds = np.exp(logits / 255)
+  np.testing.assert_allclose(got.confidence, (odds / odds.sum(1, keepdims=True)).max(1), rtol=1e-5)
 
 
 def test_indices_choose_the_images():
@@ -46,6 +49,6 @@ def test_ties_in_the_top_5_are_decided_as_argmax_decides_them():
 
 
 def test_errors_by_hand():
-  result = Evaluation(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), 7)
+  result = Evaluation(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), 7, np.array([]), np.array([]))
   assert result.error == 12.5 and result.top5_error == 12.5
   assert result.class_errors == [25.0, 0.0, None]

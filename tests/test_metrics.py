@@ -1,61 +1,75 @@
-import json
-
 import numpy as np
+import pytest
 from tensorboardX.proto import event_pb2
 
 from lfr_darts_jax import metrics
+from lfr_darts_jax.report import drawing
+from tests.test_genotype import LAYERED
 
 
-def lines(path):
-  return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+@pytest.fixture
+def writer(tmp_path, config):
+  return metrics.Metrics(tmp_path, config)
 
 
-def test_lines_and_events(tmp_path):
-  writer = metrics.Metrics(tmp_path)
+def events(path):
+  """Values by tag, as (step, value), of a folder's event files; a purge is the tag "purge"."""
+  found = {}
+  for file in sorted(path.iterdir()):
+    data = file.read_bytes()
+    while data:
+      length = int.from_bytes(data[:8], "little")
+      event = event_pb2.Event.FromString(data[12 : 12 + length])
+      data = data[16 + length :]
+      if event.HasField("session_log"):
+        found["purge"] = (event.step, None)
+      found |= {value.tag: (event.step, value) for value in event.summary.value}
+  return found
+
+
+def test_lines_and_scalars_and_histograms(tmp_path, writer):
   writer.write("search", 1, 20, {"train_loss": np.float32(0.5), "alphas/n0": np.array([[0.25, 0.75]])}, 120)
+  writer.write("search", 1, 40, {"candidates/n0": [["none"], []]}, 140)
   writer.close()
-  assert lines(tmp_path) == [
-    {"phase": "search", "iteration": 1, "step": 20, "train_loss": 0.5, "alphas/n0": [[0.25, 0.75]]}
+  assert metrics.read(tmp_path) == [
+    {"phase": "search", "iteration": 1, "step": 20, "train_loss": 0.5, "alphas/n0": [[0.25, 0.75]]},
+    {"phase": "search", "iteration": 1, "step": 40, "candidates/n0": [["none"], []]},
   ]
-  (file,) = (tmp_path / "tensorboard" / "search").iterdir()
-  tags = {}
-  for event in read_events(file):
-    for value in event.summary.value:
-      tags[value.tag] = (event.step, value.simple_value)
-  assert tags["train_loss"] == (120, 0.5) and tags["alphas/n0"][0] == 120
+  found = events(tmp_path / "tensorboard" / "search")
+  assert found["train_loss"][0] == 120 and found["train_loss"][1].simple_value == 0.5
+  assert found["alphas/n0"][0] == 120 and found["alphas/n0"][1].histo.num == 2
+  (text,) = found["config/text_summary"][1].tensor.string_val
+  assert "|search.epochs|1|" in text.decode()
 
 
-def read_events(file):
-  data = file.read_bytes()
-  while data:
-    length = int.from_bytes(data[:8], "little")
-    yield event_pb2.Event.FromString(data[12 : 12 + length])
-    data = data[16 + length :]
+def test_drawn_cells(tmp_path, writer):
+  png = drawing.render(drawing.cell(LAYERED.cells[0]), "png")
+  writer.write_image("cells/n0", png)
+  writer.close()
+  image = events(tmp_path / "tensorboard" / "pictures")["cells/n0"][1].image
+  assert image.width > image.height > 50 and image.colorspace == 3
 
 
-def test_rewind_drops_what_comes_after(tmp_path):
-  writer = metrics.Metrics(tmp_path)
+def test_rewind_drops_what_comes_after(tmp_path, writer):
   for phase, iteration, step in (("search", 0, 10), ("search", 0, 20), ("search", 1, 5), ("train", 0, 5)):
-    writer.write(phase, iteration, step, {}, step)
+    writer.write(phase, iteration, step, {"loss": step / 3}, step)
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"phase": "tra')
-  writer.rewind("search", 1, 0)
-  assert [(e["iteration"], e["step"]) for e in lines(tmp_path)] == [(0, 10), (0, 20)]
-  writer.rewind("train", 0, 0)
-  assert len(lines(tmp_path)) == 2
+  before = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  writer.rewind("search", 1, 0, 20)
+  assert (tmp_path / "metrics.jsonl").read_text().splitlines() == before[:2]
+  writer.rewind("train", 0, 0, 0)
+  assert len(metrics.read(tmp_path)) == 2
+  writer.rewind("search", 0, 0, 0)
+  assert metrics.read(tmp_path) == []
 
 
-def test_progress_tells_the_time_left(monkeypatch, capsys):
-  clock = [100.0]
-  monkeypatch.setattr(metrics.time, "monotonic", lambda: clock[0])
-  progress = metrics.Progress(1000.0)
-  progress.skip(500.0)
-  clock[0] += 60
-  progress.advance(100.0, "here")
-  # 100 of 1000 took a minute, 400 are left.
-  assert capsys.readouterr().out == "here | 4 min 00 s left\n"
-  clock[0] += 1
-  progress.advance(1.0, "too soon")
-  assert capsys.readouterr().out == ""
-  progress.say("stays")
-  assert capsys.readouterr().out == "stays\n"
+def test_tensorboard_drops_it_too(tmp_path, config):
+  writer = metrics.Metrics(tmp_path, config)
+  writer.rewind("search", 1, 20, 120)
+  writer.close()
+  assert events(tmp_path / "tensorboard" / "search")["purge"][0] == 120
+
+
+def test_a_missing_file_has_no_entries(tmp_path):
+  assert metrics.read(tmp_path) == []

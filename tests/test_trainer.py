@@ -9,8 +9,8 @@ from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.interrupt import Interrupted
 from lfr_darts_jax.metrics import Metrics
-from lfr_darts_jax.metrics import Progress
 from lfr_darts_jax.network import final_network
+from lfr_darts_jax.progress import Progress
 from tests.test_driver import StopAfter
 
 CELL = lambda n, kind: genotypes.Cell(n, kind, (("skip_connect",), ("max_pool_3x3",)), (2,))
@@ -21,7 +21,13 @@ def training(config, workdir, interrupt=None):
   workdir.mkdir(exist_ok=True)
   train = tuple(a[:200] for a in sources.load(config).train)
   return trainer.Training(
-    config, final_network(config, GENOTYPE), train, workdir, Metrics(workdir), Progress(1.0), interrupt or Interrupt()
+    config,
+    final_network(config, GENOTYPE),
+    train,
+    workdir,
+    Metrics(workdir, config),
+    Progress({}),
+    interrupt or Interrupt(),
   )
 
 

@@ -1,0 +1,93 @@
+"""The trained network of a work directory, to be used."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from lfr_darts_jax import config as schema
+from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import trainer
+from lfr_darts_jax import workdir as places
+from lfr_darts_jax.data import augment
+from lfr_darts_jax.data import batches
+from lfr_darts_jax.data import sources
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.evaluate import Evaluation
+from lfr_darts_jax.evaluate import evaluate
+from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.network import final_network
+
+
+class Predictor:
+  """The trained network of a work directory.
+
+  Attributes:
+    config: the config it was trained with.
+    genotype: its cells.
+    class_names: by label.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, genotype: Genotype, result: dict[str, Any], variables: Any):
+    """Prepares a predictor.
+
+    Args:
+      config: the config.
+      genotype: the cells.
+      result: as of `result.json`, for `class_names`, and `mean` and `deviation` of the train split.
+      variables: parameters and batch statistics of the final network.
+    """
+    self.config, self.genotype = config, genotype
+    self.class_names = tuple(result["class_names"])
+    self._mean, self._deviation = tuple(result["mean"]), tuple(result["deviation"])
+    self._variables, self._network = variables, final_network(config, genotype)
+
+  def predict(self, images: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Classifies images.
+
+    Args:
+      images: uint8 `[n, image_size, image_size, channels]`.
+
+    Returns:
+      The name of every image's most probable class, and the probabilities `[n, classes]`.
+
+    Raises:
+      UsageError: where the images have another shape or type.
+    """
+    size, channels = self.config.data.image_size, self.config.data.channels
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, channels):
+      raise UsageError(f"images: {images.dtype}{list(images.shape)}; allowed are uint8[n, {size}, {size}, {channels}]")
+    normal = augment.normalize(jnp.asarray(images), self._mean, self._deviation)
+    outputs: Any = self._network.apply(self._variables, normal)
+    probabilities = np.asarray(jax.nn.softmax(outputs.logits))
+    return [self.class_names[i] for i in probabilities.argmax(axis=-1)], probabilities
+
+  def count(self, test: sources.Arrays) -> Evaluation:
+    """Tests the network on images and labels."""
+    images, labels = test
+    split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
+    everything = jnp.arange(len(labels))
+    batch_size = self.config.train.batch_size
+    return evaluate(self._network, self._variables, split, everything, batch_size, self._mean, self._deviation)
+
+
+def load(workdir: str | pathlib.Path) -> Predictor:
+  """Loads the trained network of a work directory.
+
+  Raises:
+    UsageError: where the directory holds none.
+  """
+  workdir = pathlib.Path(workdir)
+  for name in (places.CONFIG, places.GENOTYPE, places.RESULT):
+    if not (workdir / name).is_file():
+      raise UsageError(f"workdir: {workdir} has no {name}; allowed is the directory of a finished training")
+  config = schema.unflatten(json.loads((workdir / places.CONFIG).read_text()))
+  genotype = genotypes.parse((workdir / places.GENOTYPE).read_text())
+  variables = trainer.restore(config, final_network(config, genotype), workdir)
+  if variables is None:
+    raise UsageError(f"workdir: {workdir} has no checkpoint; allowed is the directory of a finished training")
+  return Predictor(config, genotype, json.loads((workdir / places.RESULT).read_text()), variables)

@@ -1,0 +1,140 @@
+"""Drawings of cells and networks, as SVG and PNG."""
+
+from collections.abc import Sequence
+import io
+import itertools
+import pathlib
+
+import matplotlib.figure
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.patches import FancyBboxPatch
+import matplotlib.path
+
+from lfr_darts_jax.files import write_atomically
+from lfr_darts_jax.genotype import REDUCTION
+from lfr_darts_jax.genotype import Cell
+from lfr_darts_jax.report import graph
+
+FONT_SIZE, DPI = 9.0, 144
+# A family of operations to its colour, by the start of its name; after Okabe and Ito, safe for the colour-blind.
+FAMILIES = {
+  "sep_conv": "#bcdcf4",
+  "dil_conv": "#a6e0cd",
+  "max_pool": "#f9d49a",
+  "avg_pool": "#f7efa1",
+  "skip_connect": "#e0e0e0",
+  "conv": "#eccbdf",
+}
+OTHER, STATE, INK = "#ffffff", "#33475b", "#22303c"
+NORMAL, REDUCING = "#d6e6f5", "#f7cfa8"
+
+
+def family_colour(operation: str) -> str:
+  """The fill of an operation's box."""
+  return next((colour for start, colour in FAMILIES.items() if operation.startswith(start)), OTHER)
+
+
+def cell(spec: Cell) -> matplotlib.figure.Figure:
+  """Draws a derived cell: its states, and the operation on every edge."""
+  laid_out = graph.lay_out(spec)
+  figure, axes = _canvas(laid_out.width, laid_out.height)
+  for line in laid_out.lines:
+    axes.add_patch(FancyArrowPatch(path=smooth(line), arrowstyle="-|>", mutation_scale=8, color=INK, linewidth=0.9))
+  for box in laid_out.boxes:
+    is_state = box.kind == "state"
+    _box(axes, box, STATE if is_state else family_colour(box.label), "white" if is_state else INK)
+  return figure
+
+
+def network(
+  layout: Sequence[str], cells: Sequence[Cell], features: Sequence[tuple[int, int]]
+) -> matplotlib.figure.Figure:
+  """Draws a network from image to classifier: a box per layer, the higher the larger its features.
+
+  Args:
+    layout: names of its layers, shallow to deep.
+    cells: their cells.
+    features: of every layer's output, (height and width in pixels, number).
+  """
+  reductions = {spec.name for spec in cells if spec.kind == REDUCTION}
+  largest = max(size for size, _ in features)
+  width = max(0.5, *(graph.label_width(name) for name in layout))
+  layers = [
+    (name, width, 0.32 + 1.2 * size / largest, REDUCING if name in reductions else NORMAL)
+    for name, (size, _) in zip(layout, features, strict=True)
+  ]
+  end = lambda label: (label, 0.9, graph.HEIGHT, STATE)
+  parts = [end("image"), end("stem"), *layers, end("classifier")]
+  gap, middle, x, boxes = 0.16, 1.5, 0.16, []
+  for label, width, height, _ in parts:
+    boxes.append(graph.Box(label, "layer", x + width / 2, middle, width, height))
+    x += width + gap
+  figure, axes = _canvas(x, 2.35)
+  for box, (_, _, _, colour) in zip(boxes, parts, strict=True):
+    _box(axes, box, colour, "white" if colour == STATE else INK)
+  for left, right in itertools.pairwise(boxes):
+    ends = (left.x + left.width / 2, middle), (right.x - right.width / 2, middle)
+    axes.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=7, color=INK, shrinkA=0, shrinkB=0))
+  _mark_stages(axes, boxes[2:-1], features)
+  return figure
+
+
+def _mark_stages(axes, boxes, features):
+  """Underlines the layers with features of one size, and names it."""
+  for (size, channels), stage in itertools.groupby(zip(boxes, features, strict=True), key=lambda pair: pair[1]):
+    here = [box for box, _ in stage]
+    left, right = here[0].x - here[0].width / 2, here[-1].x + here[-1].width / 2
+    axes.plot([left, right], [0.62, 0.62], color=INK, linewidth=0.8)
+    text = f"{size}\u00d7{size}\n{channels}" + (" features" if len(here) > 1 else "")
+    axes.text((left + right) / 2, 0.54, text, ha="center", va="top", fontsize=FONT_SIZE - 1.5, color=INK)
+
+
+def save_all(folder: pathlib.Path, cells: Sequence[Cell]) -> list[pathlib.Path]:
+  """Writes every cell as NAME.svg and NAME.png; returns the paths."""
+  folder.mkdir(parents=True, exist_ok=True)
+  paths = []
+  for spec in cells:
+    figure = cell(spec)
+    for kind in ("svg", "png"):
+      path = folder / f"{spec.name}.{kind}"
+      write_atomically(path, render(figure, kind))
+      paths.append(path)
+  return paths
+
+
+def render(figure: matplotlib.figure.Figure, kind: str) -> bytes:
+  """A figure as "svg" or "png"; the same figure gives the same bytes."""
+  file = io.BytesIO()
+  with matplotlib.rc_context({"svg.hashsalt": "lfr-darts"}):
+    figure.savefig(file, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+  return file.getvalue()
+
+
+def _canvas(width, height):
+  # Without pyplot there is no global state, and no display is needed.
+  figure = matplotlib.figure.Figure(figsize=(width, height))
+  axes = figure.add_axes((0, 0, 1, 1))
+  axes.set(xlim=(0, width), ylim=(0, height))
+  axes.axis("off")
+  return figure, axes
+
+
+def _box(axes, box, colour, ink):
+  corner = box.x - box.width / 2, box.y - box.height / 2
+  rounding = min(0.08, box.height / 2)
+  style = f"round,pad=0,rounding_size={rounding}"
+  axes.add_patch(
+    FancyBboxPatch(corner, box.width, box.height, boxstyle=style, facecolor=colour, edgecolor=INK, linewidth=0.7)
+  )
+  axes.text(box.x, box.y, box.label, ha="center", va="center_baseline", fontsize=FONT_SIZE, color=ink, zorder=3)
+
+
+def smooth(points):
+  """A path through points (x, y) that is horizontal in each."""
+  path = matplotlib.path.Path
+  vertices, codes = [points[0]], [path.MOVETO]
+  for (x0, y0), (x1, y1) in itertools.pairwise(points):
+    middle = (x0 + x1) / 2
+    vertices += [(middle, y0), (middle, y1), (x1, y1)]
+    codes += [path.CURVE4] * 3
+  return path(vertices, codes)

@@ -1,0 +1,102 @@
+"""Work directories as runs leave them, written without running one."""
+
+import json
+
+import numpy as np
+
+from lfr_darts_jax import config as schema
+from lfr_darts_jax import plans
+from lfr_darts_jax import prune
+from lfr_darts_jax import workdir as places
+from lfr_darts_jax.evaluate import Evaluation
+from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.metrics import Metrics
+from lfr_darts_jax.report import mistakes
+from tests.conftest import tiny_config
+
+# What may stand in the name of an image folder.
+AWKWARD = ('"quoted"', "<script>alert('x')</script>", "\U0001f408 cat", "a" * 60, "plain & simple", "$x^2$ {{ 1 }}")
+UPDATES, ROUND = 40, 20
+
+
+def write(workdir, iterations=5, train=True, result=True, class_names=AWKWARD, plan="lfr_darts"):
+  """Leaves a run of the tiny config that has ended so many iterations, and begun one more where there is one."""
+  config = tiny_config()
+  config.plan.name = plan
+  config.data.num_classes = len(class_names)
+  workdir.mkdir(exist_ok=True)
+  places.claim(workdir, schema.flatten(config), "python -m lfr_darts_jax.main --workdir='<b>runs</b>'")
+  metrics = Metrics(workdir, config)
+  made = plans.make(config)
+  cells = {cell.name: cell for cell in made.cells}
+  for index, iteration in enumerate(made.iterations[: iterations + 1]):
+    cells |= _search(metrics, config, index, [cells[name] for name in iteration.searched], index < iterations)
+  if iterations == len(made.iterations):
+    (workdir / places.SEARCH).mkdir(exist_ok=True)
+    (workdir / places.SEARCH_SUMMARY).write_text(json.dumps({"search_seconds": 185.0}))
+    (workdir / places.GENOTYPE).write_text(Genotype(tuple(cells.values())).to_json())
+    if train:
+      for step in (10, 20, 30):
+        metrics.write("train", 0, step, {"train_loss": 1 / step, "train_accuracy": 0.5 + step / 100}, step)
+    if result:
+      _test(workdir, class_names)
+  metrics.close()
+  return workdir
+
+
+def _search(metrics, config, index, searched, ended):
+  rng = np.random.default_rng(index)
+  operations = tuple(config.search.operations)
+  for step in (10, ROUND, 30, UPDATES):
+    weights = {c.name: _weights(rng, c, operations) for c in searched}
+    values = {"train_loss": 2 / step, "train_accuracy": step / 50}
+    if step > 10:
+      values |= {"validation_loss": 2.1 / step, "validation_accuracy": step / 60}
+    metrics.write("search", index, step, values | {f"alphas/{n}": w for n, w in weights.items()}, step)
+    if step == ROUND:
+      searched = [prune.prune_operations(c, weights[c.name], operations, 5) for c in searched]
+      metrics.write("search", index, step, {"pruned_to": 5}, step)
+  if not ended:
+    return {}
+  derived = [prune.derive(c, weights[c.name], operations) for c in searched]
+  values = {"validation_accuracy": 0.875}
+  for cell in derived:
+    values |= {
+      f"alphas/{cell.name}": weights[cell.name],
+      f"candidates/{cell.name}": [list(ops) for ops in cell.candidates],
+      f"entropy/{cell.name}": 1.25,
+      f"skip_connects/{cell.name}": cell.count("skip_connect"),
+    }
+  metrics.write("search", index, UPDATES, values, UPDATES)
+  return {cell.name: cell for cell in derived}
+
+
+def _weights(rng, cell, operations):
+  odds = np.exp(rng.normal(size=(len(cell.candidates), len(operations)))) * cell.live(operations)
+  return odds / odds.sum(1, keepdims=True)
+
+
+def _test(workdir, class_names):
+  rng = np.random.default_rng(9)
+  labels = np.arange(60) % len(class_names)
+  predicted = np.where(rng.random(60) < 0.3, (labels + 1) % len(class_names), labels)
+  confusion = np.zeros((len(class_names),) * 2, int)
+  np.add.at(confusion, (labels, predicted), 1)
+  tested = Evaluation(confusion, 55, predicted, np.full(60, 0.625))
+  mistakes.save(workdir, (rng.integers(0, 256, (60, 8, 8, 1)).astype(np.uint8), labels), tested, 0)
+  result = {
+    "test_error": tested.error,
+    "top5_error": tested.top5_error,
+    "parameters": 91866,
+    "multiply_adds": 1040256,
+    "layers": 5,
+    "train_seconds": 29.0,
+    "search_seconds": 185.0,
+    "device": "cpu",
+    "devices": 1,
+    "finished": "2026-01-31 12:00:00 +0000",
+    "class_names": list(class_names),
+    "class_errors": tested.class_errors,
+    "confusion": confusion.tolist(),
+  }
+  (workdir / places.RESULT).write_text(json.dumps(result))

@@ -1,0 +1,91 @@
+import re
+
+from PIL import Image
+import pytest
+
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.report import page
+from tests import runs
+
+
+def headings(text):
+  return re.findall(r"<h2>(.*?)</h2>", text)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  workdir = runs.write(tmp_path_factory.mktemp("finished"))
+  return workdir, page.write(workdir).read_text()
+
+
+def test_a_finished_run_shows_everything(finished):
+  workdir, text = finished
+  assert headings(text) == [
+    "At a glance",
+    "The network",
+    "The cells",
+    "How they came about",
+    "Losses and accuracies",
+    "On the test split",
+    "How it was made",
+  ]
+  for name in ("n0", "r0", "n1", "r1", "n2"):
+    assert f"Graph of cell {name}" in text and f"Alphas of {name}" in text
+    with Image.open(workdir / "report" / "cells" / f"{name}.png") as image:
+      assert image.size[0] > 300
+  assert "91,866" not in text  # The costs are those of the genotype, not what result.json says.
+  assert "3 min 05 s" in text and "to 5 after update 20 (dashed)" in text
+  assert text.count('<img src="data:image/png') == len(re.findall(r"said <strong>", text)) > 5
+
+
+def test_the_config_and_what_differs_from_the_default(finished):
+  _, text = finished
+  changed, whole = text.split("<summary>The whole config")
+  assert "<code>search.channels</code>" in changed and "<code>search.momentum</code>" not in changed
+  assert "<code>search.momentum</code>" in whole
+
+
+def test_names_are_text_and_nothing_comes_from_elsewhere(finished):
+  _, text = finished
+  assert "<script" not in text and "&lt;script&gt;" in text and "<b>runs</b>" not in text
+  assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text) and "url(" not in text
+
+
+def test_confused_pairs_and_matrix_by_hand():
+  result = {
+    "class_names": ["a", "b", "c"],
+    "confusion": [[3, 1, 0], [2, 2, 0], [0, 0, 0]],
+    "class_errors": [25.0, 50.0, None],
+  }
+  assert page.confused_pairs(result) == [
+    {"true": "b", "said": "a", "count": 2, "share": 50.0},
+    {"true": "a", "said": "b", "count": 1, "share": 25.0},
+  ]
+  rows = page.confusion_rows(result)
+  assert [r["error"] for r in rows] == ["25.0 %", "50.0 %", ""]
+  assert [c["count"] for c in rows[1]["cells"]] == [2, 2, 0]
+
+
+def test_many_classes_have_pairs_but_no_matrix(tmp_path):
+  text = page.write(runs.write(tmp_path / "run", class_names=[f"class {i}" for i in range(40)])).read_text()
+  assert "Most confused pairs" in text and "Confusion matrix" not in text
+
+
+@pytest.mark.parametrize(
+  "stage,missing",
+  [
+    ({"iterations": 0}, {"The network", "The cells", "On the test split"}),
+    ({"iterations": 2}, {"The network", "On the test split"}),
+    ({"train": False, "result": False}, {"On the test split"}),
+    ({"plan": "darts", "iterations": 1}, set()),
+  ],
+)
+def test_every_stage_has_a_page(finished, tmp_path, stage, missing):
+  text = page.write(runs.write(tmp_path / "run", **stage)).read_text()
+  assert set(headings(finished[1])) - set(headings(text)) == missing
+
+
+def test_no_run(tmp_path):
+  with pytest.raises(UsageError, match=r"has no config.json"):
+    page.write(tmp_path)
+  assert not list(tmp_path.iterdir())

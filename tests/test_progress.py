@@ -1,0 +1,53 @@
+import sys
+
+import pytest
+
+from lfr_darts_jax import progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+  return now
+
+
+def test_every_part_goes_by_its_own_speed_and_new_ones_by_all(clock, capsys):
+  shown = progress.Progress({"build": 10.0, "search": 40.0, "train": 30.0})
+  shown.skip("search", 20.0)
+  with shown.waiting("build", 5.0, "compiling"):
+    clock[0] += 10
+  assert capsys.readouterr().out == "compiling ...\ncompiling: 10 s\n"
+  # Builds take twice as long as forecast; nothing else is known yet.
+  assert shown.left() == 2 * (5 + 20 + 30)
+  clock[0] += 20
+  shown.advance("search", 10.0, 5.0, "here")
+  # 5 at 2, 10 at 0.5, and the training at (10 + 5) / (5 + 10).
+  assert shown.left() == 5 * 2 + 10 * 0.5 + 30 * 1.0
+  assert capsys.readouterr().out == "here | 45 s left\n"
+
+
+def test_lines_are_rare_where_stdout_is_no_terminal(clock, capsys):
+  shown = progress.Progress({"search": 40.0})
+  clock[0] += 9
+  shown.advance("search", 1.0, 1.0, "too soon")
+  assert capsys.readouterr().out == ""
+  clock[0] += 1
+  shown.advance("search", 1.0, 1.0, "here")
+  assert capsys.readouterr().out == "here | 38 s left\n"
+  with shown.waiting("search", 1.0, "short"):
+    pass
+  assert capsys.readouterr().out == "short ...\n"
+
+
+def test_a_terminal_has_one_line_that_changes(clock, capsys, monkeypatch):
+  monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+  shown = progress.Progress({"search": 40.0})
+  shown.advance("search", 1.0, 1.0, "one")
+  shown.advance("search", 1.0, 1.0, "two")
+  shown.say("stays")
+  assert capsys.readouterr().out == "\r\x1b[Kone | 39 s left\r\x1b[Ktwo | 38 s left\r\x1b[Kstays\n"
+
+
+def test_durations():
+  assert [progress.duration(s) for s in (12.4, 185, 7620)] == ["12 s", "3 min 05 s", "2 h 07 min"]
