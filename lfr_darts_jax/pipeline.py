@@ -123,6 +123,8 @@ class _Run:
     places.check(self._workdir, schema.flatten(config))
     self._dataset = sources.load(config)
     trainer.check_batch_size(config, len(self._dataset.train[0]))
+    if self._dataset.skipped:
+      print(f"{len(self._dataset.skipped)} files of the image folder can't be read and are left out", flush=True)
     self._metrics, self._progress, self._interrupt = Metrics(self._workdir, config), None, Interrupt()
 
   def set_genotype(self, genotype):
@@ -195,6 +197,7 @@ class _Run:
       "mean": job.mean,
       "deviation": job.deviation,
       "class_names": self._dataset.class_names,
+      "skipped_files": len(self._dataset.skipped),
     }
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     test = self._dataset.test()

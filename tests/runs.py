@@ -96,6 +96,7 @@ def _test(workdir, class_names):
     "devices": 1,
     "finished": "2026-01-31 12:00:00 +0000",
     "class_names": list(class_names),
+    "skipped_files": 3,
     "class_errors": tested.class_errors,
     "confusion": confusion.tolist(),
   }

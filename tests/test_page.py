@@ -34,6 +34,7 @@ def test_a_finished_run_shows_everything(finished):
     with Image.open(workdir / "report" / "cells" / f"{name}.png") as image:
       assert image.size[0] > 300
   assert "91,866" not in text  # The costs are those of the genotype, not what result.json says.
+  assert "<dt>files left out</dt><dd>3</dd>" in text
   assert "3 min 05 s" in text and "to 5 after update 20 (dashed)" in text
   assert text.count('<img src="data:image/png') == len(re.findall(r"said <strong>", text)) > 5
 

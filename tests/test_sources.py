@@ -71,12 +71,9 @@ def test_folder_with_its_own_test_split_and_grey_images(folder, config):
 
 
 def test_bad_folders(folder, config):
-  (folder / "train" / "birds" / "broken.png").write_bytes(b"no image")
-  with pytest.raises(UsageError, match=r"1 files can't be read as images, the first is .*broken.png"):
-    sources.load(config)
   for path in (folder / "train" / "birds").iterdir():
     path.unlink()
-  with pytest.raises(UsageError, match="birds holds no images"):
+  with pytest.raises(UsageError, match="1 of 2 classes have no images.*: 'birds'"):
     sources.load(config)
   (folder / "train" / "birds").rmdir()
   with pytest.raises(UsageError, match="1 class folders"):

@@ -7,12 +7,11 @@ import pathlib
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax.data.image_folder import HELD_OUT
+from lfr_darts_jax.data.image_folder import Arrays
+from lfr_darts_jax.data.image_folder import load_folder
 from lfr_darts_jax.data.tfds_source import load_tfds
 from lfr_darts_jax.errors import UsageError
-
-Arrays = tuple[np.ndarray, np.ndarray]
-IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-HELD_OUT = 5  # One in so many images is kept for the test where a source has no test split of its own.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,24 +22,30 @@ class Dataset:
     train: uint8 images `[n, height, width, channels]` and int32 labels `[n]`.
     test: loads the same of the test split; called by the final test alone.
     class_names: by label.
+    skipped: files left out because of `data.skip_bad_files`, as paths relative to `data.dir`.
   """
 
   train: Arrays
   test: Callable[[], Arrays]
   class_names: tuple[str, ...]
+  skipped: tuple[str, ...] = ()
 
 
 def load(config: ml_collections.ConfigDict) -> Dataset:
   """Loads `data.name`.
 
   Raises:
-    UsageError: where it is unknown or does not fit `data.image_size`, `data.channels` or `data.num_classes`.
+    UsageError: where it is unknown, does not fit `data.image_size`, `data.channels` or `data.num_classes`, or holds
+      bad files.
   """
   data = config.data
   if data.name == "digits":
     dataset = _digits()
   elif data.name == "folder":
-    dataset = _folder(pathlib.Path(data.dir), data.image_size, data.channels, config.seed)
+    train, test, class_names, skipped = load_folder(
+      pathlib.Path(data.dir), data.image_size, data.channels, config.seed, data.skip_bad_files
+    )
+    dataset = Dataset(train, lambda: test, class_names, skipped)
   else:
     splits, class_names = load_tfds(data.name, data.dir, data.image_size)
     dataset = Dataset(splits("train"), lambda: splits("test"), class_names)
@@ -91,68 +96,3 @@ def _digits():
     images, labels, test_size=1 / HELD_OUT, random_state=0, stratify=labels
   )
   return Dataset((train_images, train_labels), lambda: (test_images, test_labels), tuple(map(str, raw.target_names)))
-
-
-def _folder(root, size, channels, seed):
-  train = root / "train"
-  if not train.is_dir():
-    raise UsageError(f"config.data.dir: {root}; allowed is a folder that holds train/<class>/*")
-  class_names = tuple(sorted(p.name for p in train.iterdir() if p.is_dir() and not p.name.startswith(".")))
-  if len(class_names) < 2:
-    raise UsageError(f"config.data.dir: {train} has {len(class_names)} class folders; at least two are allowed")
-  files = _image_files(train, class_names)
-  for name, found in zip(class_names, files, strict=True):
-    if not found:
-      raise UsageError(
-        f"config.data.dir: {train / name} holds no images; allowed are files named "
-        f"*{', *'.join(sorted(IMAGE_SUFFIXES))}"
-      )
-  if (root / "test").is_dir():
-    test = _image_files(root / "test", class_names)
-    if not any(test):
-      raise UsageError(f"config.data.dir: {root / 'test'} holds no images of the classes in {train}")
-  else:
-    rng = np.random.default_rng([seed, 2])
-    shuffled = [[found[i] for i in rng.permutation(len(found))] for found in files]
-    # Two images are needed for one in each part; a class with a single one is trained on only.
-    cuts = [min(max(round(len(found) / HELD_OUT), 1), len(found) - 1) for found in files]
-    test = [sorted(found[:cut]) for found, cut in zip(shuffled, cuts, strict=True)]
-    files = [sorted(found[cut:]) for found, cut in zip(shuffled, cuts, strict=True)]
-    if not any(test):
-      raise UsageError(
-        f"config.data.dir: {train} has one image per class; at least one class with two is allowed, or "
-        f"a test folder beside it"
-      )
-  # All files are decoded now, so that a bad one is reported before the search and not after it.
-  arrays = _read([*files, *test], size, channels)
-  cut = sum(map(len, files))
-  labels = arrays[1] % len(class_names)
-  return Dataset((arrays[0][:cut], labels[:cut]), lambda: (arrays[0][cut:], labels[cut:]), class_names)
-
-
-def _image_files(folder, class_names):
-  return [sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) for name in class_names]
-
-
-def _read(files, size, channels):
-  from PIL import Image
-  from PIL import ImageOps
-
-  images, labels, bad = [], [], []
-  for label, found in enumerate(files):
-    for path in found:
-      try:
-        with Image.open(path) as image:
-          image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-          image = image.resize((size, size), Image.Resampling.BILINEAR)
-      except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        bad.append(path)
-        continue
-      images.append(np.asarray(image, np.uint8).reshape(size, size, channels))
-      labels.append(label)
-  if bad:
-    raise UsageError(
-      f"config.data.dir: {len(bad)} files can't be read as images, the first is {bad[0]}; allowed are "
-      "files that Pillow opens"
-    )
-  return np.stack(images), np.array(labels, np.int32)

@@ -113,6 +113,8 @@ def _facts(record):
       ("device", f"{result['devices']} \u00d7 {result['device']}"),
       ("finished", result["finished"]),
     ]
+    if result["skipped_files"]:
+      facts.append(("files left out", result["skipped_files"]))
   return [*facts, ("seed", record.config.seed)]
 
 

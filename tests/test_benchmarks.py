@@ -1,0 +1,232 @@
+"""The benchmarks run, and their PyTorch side computes what ours does."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lfr_darts_jax import bilevel
+from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import prune
+from lfr_darts_jax.config import DARTS_OPERATIONS
+from lfr_darts_jax.network import Network
+from lfr_darts_jax.state import SearchState
+from tests.test_parity import kernel
+from tests.test_parity import unflatten
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+SIZE = ("--channels=4", "--layers=3", "--batch=4", "--image-size=8", "--nodes=1")
+
+
+def run(script, *flags):
+  return subprocess.run(
+    [sys.executable, str(BENCHMARKS / script), *flags], capture_output=True, text=True, timeout=1200
+  )
+
+
+def lines(done):
+  assert done.returncode == 0, done.stderr
+  return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(result, framework, steps):
+  assert result["framework"] == framework
+  assert len(result["seconds_per_step_all"]) == steps
+  assert result["seconds_per_step"] == pytest.approx(np.median(result["seconds_per_step_all"]))
+  assert result["images_per_second"] == pytest.approx(2 * 4 / result["seconds_per_step"])
+  for key in ("seconds_per_step", "peak_memory_bytes", "resident_bytes", "loss_first", "loss_last"):
+    assert result[key] > 0
+  for key in ("compile_seconds", "warm_compile_seconds"):
+    assert (result[key] > 0) == (framework == "jax")
+
+
+def test_search_step_prints_one_line_of_json():
+  (result,) = lines(run("search_step.py", *SIZE, "--steps=2", "--framework=jax", "--json"))
+  check(result, "jax", 2)
+
+
+@pytest.mark.parametrize(
+  "script,flag,complaint",
+  [
+    ("search_step.py", "--steps=0", "argument --steps: '0'; allowed are integers from 1"),
+    ("search_step.py", "--layers=2", "layers: 2 are too few to hold the cells normal, reduction"),
+    ("search_step.py", "--framework=tensorflow", "argument --framework: invalid choice: 'tensorflow'"),
+    ("search_cost.py", "--plans=lfr_darts,enas", "--plans: 'enas'; allowed are lfr_darts, darts"),
+    ("search_cost.py", "--updates=7", "--updates=7: lfr_darts allows multiples of 5"),
+  ],
+)
+def test_wrong_flags_are_answered_in_one_line(script, flag, complaint):
+  extra = ("--framework=jax",) if script == "search_step.py" and "framework" not in flag else ()
+  done = run(script, *extra, flag)
+  assert done.returncode == 2
+  assert complaint in done.stderr
+  assert done.stderr.count("\n") == 1
+  assert not done.stdout
+
+
+@pytest.mark.slow
+def test_search_cost_keeps_compiling_and_updating_apart():
+  flags = ("--channels=2", "--batch=8", "--nodes=1", "--layers=5", "--data=digits", "--updates=15")
+  layered, shared = lines(run("search_cost.py", *flags, "--json"))
+  assert (layered["plan"], shared["plan"]) == ("lfr_darts", "darts")
+  assert (layered["iterations"], shared["iterations"]) == (5, 1)
+  # Every iteration of lfr_darts compiles at its start and after its two rounds, at updates 2 and 2 of 3.
+  assert (layered["compilations"], shared["compilations"]) == (10, 1)
+  for result, cells in ((layered, ("n0", "r0", "n1", "r1", "n2")), (shared, ("normal", "reduction"))):
+    assert result["updates"] == 15
+    assert 0 < result["update_seconds"] < result["search_seconds"]
+    assert 0 < result["compile_seconds"] + result["other_seconds"] < result["search_seconds"]
+    assert [text.split()[0] for text in result["genotype"].split("; ")] == list(cells)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", ["darts", "lfr_darts"])
+def test_both_frameworks_lose_alike(plan):
+  pytest.importorskip("torch", reason="PyTorch, the extra 'torch', is not installed")
+  ours, theirs = lines(run("search_step.py", *SIZE, "--steps=3", f"--plan={plan}", "--json"))
+  check(ours, "jax", 3)
+  check(theirs, "torch", 3)
+  assert ours["layers"] == theirs["layers"] == {"darts": 3, "lfr_darts": 5}[plan]
+  assert ours["loss_first"] == pytest.approx(theirs["loss_first"], rel=1e-5)
+  assert ours["loss_last"] == pytest.approx(theirs["loss_last"], rel=1e-3)
+
+
+class Pair:
+  """The same supernet in both frameworks, in float64: mixed `n0` and `r0` around a derived `n1`."""
+
+  layout = ("n0", "n1", "r0", "n0")
+  mean, deviation = (0.0,), (1.0,)
+
+  def __init__(self, config, order, nodes=2, channels=4):
+    torch = pytest.importorskip("torch", reason="PyTorch, the extra 'torch', is not installed")
+    from benchmarks import torch_supernet
+
+    self.torch, self.module = torch, torch_supernet
+    config.search.update(order=order, batch_size=4, warmup_fraction=0.0)
+    rng = np.random.default_rng(0)
+    kinds = {"n0": "normal", "n1": "normal", "r0": "reduction"}
+    cells = {n: genotypes.Cell.full(n, kind, nodes, DARTS_OPERATIONS) for n, kind in kinds.items()}
+    shape = len(cells["n1"].candidates), len(DARTS_OPERATIONS)
+    cells["n1"] = prune.derive(cells["n1"], rng.random(shape), DARTS_OPERATIONS)
+    cells = tuple(cells.values())
+    torch.manual_seed(0)
+    self.theirs = torch_supernet.Supernet(self.layout, cells, channels, 5).double()
+    alphas = {name: rng.normal(size=shape) for name in ("n0", "r0")}
+    self.their_alphas = {name: torch.tensor(a, requires_grad=True) for name, a in alphas.items()}
+    self.bilevel = torch_supernet.Bilevel(self.theirs, self.their_alphas, config.search, 10)
+    network = Network(self.layout, cells, DARTS_OPERATIONS, channels, 5, searching=True)
+    self.updates = bilevel.Updates(config, network, ("n0", "r0"), 10, self.mean, self.deviation)
+    # An odd number of pixels in front of a reduction, and of its successor's factorized reduction.
+    images = rng.normal(size=(2, 4, 7, 7, 3))
+    labels = rng.integers(0, 5, (2, 4))
+    batch = lambda i: bilevel.Batch(jnp.asarray(images[i]), jnp.asarray(labels[i]), jax.random.PRNGKey(0))
+    self.batches = batch(0), batch(1)
+    self.their_batches = [
+      torch_supernet.Batch(torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y))
+      for x, y in zip(images, labels, strict=True)
+    ]
+    params, ours = self.weights(), {name: jnp.asarray(a) for name, a in alphas.items()}
+    shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0), jax.ShapeDtypeStruct((1, 7, 7, 3), jnp.float64), ours)
+    assert jax.tree.structure(shapes["params"]) == jax.tree.structure(params)
+    self.state = SearchState(
+      jnp.int32(0),
+      params,
+      jax.tree.map(lambda s: jnp.ones(s.shape), shapes["batch_stats"]),
+      ours,
+      self.updates.weight_optimizer.init(params),
+      self.updates.alpha_optimizer.init(ours),
+      jax.random.PRNGKey(0),
+    )
+    live = {c.name: jnp.array(c.live(DARTS_OPERATIONS)) for c in cells if c.name != "n1"}
+    self.loss = lambda params, alphas, batch: bilevel.supernet_loss(
+      network, live, params, alphas, self.state.batch_stats, batch, None
+    )
+
+  def weights(self, of=lambda parameter: parameter.detach()):
+    """The PyTorch side's parameters, or what `of` takes from them, in our tree."""
+    leaves = {}
+    for name, parameter in self.theirs.named_parameters():
+      value = of(parameter).numpy()
+      ours = kernel(value) if value.ndim > 1 else value
+      assert ours.shape == self.module.our_shape(parameter)
+      leaves[self.module.our_path(name)] = ours.copy()
+    return unflatten(leaves)
+
+
+def close(ours, theirs, tolerance):
+  largest = max(np.abs(v).max() for v in jax.tree.leaves(theirs))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(np.abs(b).max(), 1e-3 * largest)),
+    ours,
+    theirs,
+  )
+
+
+def numpy_of(alphas, of):
+  return {name: of(alpha).numpy() for name, alpha in alphas.items()}
+
+
+@pytest.mark.slow
+def test_the_pytorch_supernet_equals_ours(x64, config):
+  pair = Pair(config, order=1)
+  (value, _), (by_weights, by_alphas) = jax.jit(jax.value_and_grad(pair.loss, argnums=(0, 1), has_aux=True))(
+    pair.state.params, pair.state.alphas, pair.batches[0]
+  )
+  loss = pair.bilevel.loss(pair.their_batches[0])
+  loss.backward()
+  np.testing.assert_allclose(value, loss.item(), rtol=1e-9)
+  close(by_weights, pair.weights(lambda p: p.grad), 1e-9)
+  close(by_alphas, numpy_of(pair.their_alphas, lambda a: a.grad), 1e-9)
+
+
+@pytest.mark.slow
+def test_three_updates_of_pytorch_equal_ours(x64, config):
+  pair = Pair(config, order=1)
+  train, validation = pair.batches
+  state = pair.state
+
+  @jax.jit
+  def update(state):
+    by_alphas = jax.grad(lambda a: pair.loss(state.params, a, validation)[0])(state.alphas)
+    state = pair.updates.move_alphas(state, by_alphas)
+    loss, by_weights = jax.value_and_grad(lambda p: pair.loss(p, state.alphas, train)[0])(state.params)
+    return pair.updates.move_weights(state, by_weights, state.batch_stats), loss
+
+  for _ in range(3):
+    state, loss = update(state)
+    np.testing.assert_allclose(loss, pair.bilevel.update(*pair.their_batches).item(), rtol=1e-6)
+  # PyTorch's clipping adds 1e-6 to the norm.
+  close(state.params, pair.weights(), 1e-6)
+  close(state.alphas, numpy_of(pair.their_alphas, lambda a: a.detach()), 1e-6)
+
+
+@pytest.mark.slow
+def test_pytorchs_finite_difference_comes_near_our_exact_order_2(x64, config):
+  pair = Pair(config, order=2)
+  pair.bilevel.update(*pair.their_batches)  # After one update there is momentum.
+  momentum = pair.weights(lambda p: pair.bilevel._weight_optimizer.state[p]["momentum_buffer"])
+  state = pair.state.replace(
+    params=pair.weights(),
+    alphas={n: jnp.asarray(a) for n, a in numpy_of(pair.their_alphas, lambda a: a.detach()).items()},
+    weight_state=optax.tree.set(pair.state.weight_state, trace=momentum),
+  )
+  rate = pair.bilevel._schedule.get_last_lr()[0]
+  train, validation = pair.batches
+  search = config.search
+  exact = jax.jit(
+    lambda s: bilevel.unrolled_gradient(pair.loss, s, validation, train, rate, search.momentum, search.weight_decay)[1]
+  )(state)
+  first = jax.jit(lambda s: jax.grad(lambda a: pair.loss(s.params, a, validation)[0])(s.alphas))(state)
+  theirs = dict(zip(pair.their_alphas, pair.bilevel.unrolled_gradient(*pair.their_batches), strict=True))
+  theirs = numpy_of(theirs, lambda g: g.detach())
+  norm = lambda tree: np.sqrt(sum(np.sum(np.square(v)) for v in jax.tree.leaves(tree)))
+  apart = lambda a, b: norm(jax.tree.map(lambda x, y: np.asarray(x - y), a, b))
+  # Far nearer to it than the first order is.
+  assert apart(theirs, exact) < 0.01 * apart(first, exact)
+  close(pair.weights(), state.params, 1e-12)
