@@ -68,8 +68,12 @@ def test_lfr_darts_searches_five_cells_and_logs_each_iteration(whole):
   assert [c.name for c in genotype.cells] == ["n0", "r0", "n1", "r1", "n2"]
   assert all(c.derived and sum(map(len, c.candidates)) == 4 for c in genotype.cells)
   for i, cell in enumerate(genotype.cells):
-    entry = next(e for e in lines(workdir) if e["iteration"] == i and f"alphas/{cell.name}" in e)
-    weights = np.array(entry[f"alphas/{cell.name}"])
+    entries = [e for e in lines(workdir) if e["iteration"] == i and f"alphas/{cell.name}" in e]
+    course = np.array([e[f"alphas/{cell.name}"] for e in entries])
+    # Three operations at first, two after the pruning; the last entry is the outcome.
+    assert (course[0] > 0).all() and len(course) == 3
+    entry, weights = entries[-1], course[-1]
+    assert [tuple(ops) for ops in entry[f"candidates/{cell.name}"]] == list(cell.candidates)
     assert weights.shape == (5, 3) and np.all((weights > 0).sum(1) == 2)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
     assert entry[f"skip_connects/{cell.name}"] == cell.count("skip_connect")

@@ -57,6 +57,8 @@ def test_describe_prints_one_line_of_json():
     (["--no_such_flag"], "no_such_flag"),
     (["spurious"], "spurious"),
     (["--genotype=nowhere.json"], "nowhere.json"),
+    (["--mode=report"], "has no config.json; allowed is the directory of a run"),
+    (["--mode=draw"], "genotype: not given; --mode=draw allows a file, a built-in name"),
     (["--config.search.batch_size=1000"], "config.search.batch_size: 1000; allowed are at most 718"),
     (["--config.data.image_size=4"], "config.data.image_size"),
   ],
@@ -72,6 +74,13 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
   done = call(f"--workdir={tmp_path / 'file' / 'run'}")
   assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "can't be written" in done.stderr
+
+
+def test_draw_needs_no_run(tmp_path):
+  done = call("--mode=draw", "--genotype=DARTS_V2", f"--workdir={tmp_path}")
+  assert done.returncode == 0, done.stderr
+  paths = done.stdout.splitlines()
+  assert len(paths) == 4 and all(pathlib.Path(p).is_file() for p in paths)
 
 
 def test_a_missing_workdir():
@@ -90,7 +99,11 @@ def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   whole = call(f"--workdir={tmp_path / 'whole'}", *TINY)
   assert whole.returncode == 0, whole.stderr
   result = json.loads((tmp_path / "whole" / "result.json").read_text())
-  assert f"test error {result['test_error']:.2f} %" in whole.stdout
+  assert f"test error     {result['test_error']:.2f} %" in whole.stdout
+  # Line by line, and nothing but the program's own words.
+  assert "\r" not in whole.stdout and "\x1b" not in whole.stdout and whole.stderr == ""
+  page = tmp_path / "whole" / "report" / "index.html"
+  assert whole.stdout.splitlines()[-1].split() == ["page", str(page)] and page.exists()
   process = subprocess.Popen(
     command(f"--workdir={tmp_path / 'parts'}", *TINY),
     cwd=ROOT,
@@ -111,5 +124,7 @@ def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   for name in ("genotype.json", "metrics.jsonl"):
     assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
   assert json.loads((tmp_path / "parts" / "result.json").read_text())["test_error"] == result["test_error"]
+  page.unlink()
+  assert call("--mode=report", f"--workdir={tmp_path / 'whole'}").stdout.split() == [str(page)] and page.exists()
   evaluated = call("--mode=evaluate", f"--workdir={tmp_path / 'parts'}")
   assert json.loads(evaluated.stdout.splitlines()[-1])["test_error"] == result["test_error"]

@@ -111,9 +111,9 @@ def _facts(record):
     facts += [
       ("training", duration(result["train_seconds"])),
       ("device", f"{result['devices']} \u00d7 {result['device']}"),
-      ("finished", result["finished"]),
+      ("finished", result["finished"][:16]),
     ]
-    if result["skipped_files"]:
+    if result.get("skipped_files"):
       facts.append(("files left out", result["skipped_files"]))
   return [*facts, ("seed", record.config.seed)]
 
