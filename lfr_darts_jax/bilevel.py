@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from lfr_darts_jax import losses
@@ -177,7 +178,7 @@ class Updates:
     """
     if not self.compiled:
       self.compile(state, split, halves)
-    return self._compiled(state, split, halves, jnp.int32(stop))
+    return self._compiled(state, split, halves, jax.device_put(np.int32(stop)))
 
   def batch(self, state: SearchState, split: batches.Split, halves: jax.Array, half: jax.Array | int) -> Batch:
     """The batch of a half-step (`ALPHAS` or `WEIGHTS`) at `state.step`."""
@@ -198,7 +199,7 @@ class Updates:
     def body(carry):
       state, half, sums = carry
       state, loss, accuracy = self._half_step(state, split, halves, half)
-      sums = Sums(*(s.at[half].add(v) for s, v in zip(sums, (loss, accuracy, 1), strict=True)))
+      sums = Sums(*(s.at[half].add(jnp.asarray(v, s.dtype)) for s, v in zip(sums, (loss, accuracy, 1), strict=True)))
       state = state.replace(step=state.step + half)
       return state, jnp.where(half == ALPHAS, WEIGHTS, first(state.step)), sums
 

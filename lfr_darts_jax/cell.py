@@ -33,12 +33,14 @@ class MixedOp(nn.Module):
     channels: features of input and output.
     stride: of every candidate, in pixels.
     searching: see `operations.Operation`.
+    depthwise: see `operations.Operation`.
   """
 
   candidates: tuple[str, ...]
   channels: int
   stride: int
   searching: bool
+  depthwise: str = "auto"
 
   @nn.compact
   def __call__(
@@ -60,7 +62,7 @@ class MixedOp(nn.Module):
     """
     total: Any = 0
     for i, name in enumerate(self.candidates):
-      operation = OPERATIONS[name](self.channels, self.stride, self.searching, name=name)
+      operation = OPERATIONS[name](self.channels, self.stride, self.searching, self.depthwise, name=name)
       if live is None:
         y = operation(x, train)
       else:
@@ -84,6 +86,7 @@ class Cell(nn.Module):
     searching: see `operations.Operation`.
     operations: names of the columns of `mixture`.
     edges: "scan" compiles the mixed op once and loops over the edges, "unroll" writes all edges out.
+    depthwise: see `operations.Operation`.
   """
 
   spec: genotype.Cell
@@ -92,6 +95,7 @@ class Cell(nn.Module):
   searching: bool
   operations: tuple[str, ...]
   edges: str
+  depthwise: str = "auto"
 
   @nn.compact
   def __call__(
@@ -131,7 +135,7 @@ class Cell(nn.Module):
 
   def _mixed_op(self, source, candidates, name=None):
     stride = 2 if self.spec.kind == genotype.REDUCTION and source < 2 else 1
-    return MixedOp(candidates, self.channels, stride, self.searching, name=name)
+    return MixedOp(candidates, self.channels, stride, self.searching, self.depthwise, name=name)
 
   def _columns(self, candidates):
     return jnp.array([self.operations.index(name) for name in candidates])

@@ -128,6 +128,9 @@ FIELDS: dict[str, Field] = {
     "network.channels": _integer(16, 2, "features of a node before the first reduction in the final network; DARTS 36", 4096),
     "network.layers": _integer(5, 3, "cells of the final network; DARTS 20, on ImageNet 14", 200),
     "network.stem": _choice("cifar", ("cifar", "imagenet"), "one convolution, or three that divide the resolution by 8"),
+    "network.dtype": _choice("float32", ("float32", "bfloat16"), "of the computation; parameters, statistics of batch norms, losses and optimizers stay float32; our choice"),
+    "network.remat": _flag(False, "whether the backward pass computes the inside of every cell anew, which saves memory and costs time; our choice"),
+    "network.depthwise": _choice("auto", ("auto", "shifts", "conv"), "depthwise convolutions as shifted multiply-adds or by XLA's convolution; auto: shifts on the CPU"),
     "network.edges": _choice("auto", ("auto", "scan", "unroll"), "whether a mixed cell loops over its edges; auto: on the CPU"),
 
     "train.epochs": _integer(40, 1, "DARTS 600, on ImageNet 250"),

@@ -4,6 +4,8 @@ XLA's CPU backend runs a convolution inside a while loop on one slow path (jax i
 instead of 11 for the CIFAR stem at batch 64). As a matrix product over gathered patches it takes 5 ms in a loop or out.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 from jax import lax
@@ -11,6 +13,12 @@ import jax.numpy as jnp
 
 # PyTorch's default for convolutions, with which DARTS was tuned: uniform within 1 / sqrt(fan_in).
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def like_input(*args: jax.Array | None, dtype: Any = None, inexact: bool = True) -> list[Any]:
+  """Flax's `promote_dtype` for layers that compute in the type of their input, whatever that of their parameters."""
+  inputs: Any = args[0]
+  return [None if a is None else a.astype(inputs.dtype) for a in args]
 
 
 def conv_general_dilated(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:

@@ -37,6 +37,9 @@ class Network(nn.Module):
     searching: see `operations.Operation`.
     auxiliary: whether there is an auxiliary head after the last reduction cell (computed in training only).
     edges: see `Cell`; "auto" takes "scan" on the CPU.
+    depthwise: see `operations.Operation`.
+    remat: whether the backward pass computes the inside of every cell anew instead of keeping it.
+    dtype: "bfloat16" to compute in it, else in the type of the images; parameters, statistics and logits keep theirs.
   """
 
   layout: tuple[str, ...]
@@ -48,6 +51,9 @@ class Network(nn.Module):
   searching: bool = False
   auxiliary: bool = False
   edges: str = "auto"
+  depthwise: str = "auto"
+  remat: bool = False
+  dtype: str = "float32"
 
   @nn.compact
   def __call__(
@@ -74,6 +80,9 @@ class Network(nn.Module):
     last_reduction = max(
       (i for i, name in enumerate(self.layout) if cells[name].kind == genotype.REDUCTION), default=-1
     )
+    cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat else Cell
+    if self.dtype == "bfloat16":
+      images = images.astype(jnp.bfloat16)
     if self.stem == "cifar":
       x = convolution(STEM_MULTIPLIER * self.channels, (3, 3), padding=1, name="stem")(images)
       before = previous = batch_norm(train, name="stem_norm")(x)
@@ -85,14 +94,15 @@ class Network(nn.Module):
     for i, name in enumerate(self.layout):
       reducing = cells[name].kind == genotype.REDUCTION
       channels *= 2 if reducing else 1
-      cell = Cell(cells[name], channels, reduced, self.searching, self.operations, edges, name=f"layer_{i}")
+      settings = channels, reduced, self.searching, self.operations, edges, self.depthwise
+      cell = cell_class(cells[name], *settings, name=f"layer_{i}")
       mixture = (mixtures or {}).get(name)
       before, previous = previous, cell(before, previous, mixture, train, drop_path, skip_dropout)
       reduced = reducing
       if self.auxiliary and i == last_reduction and (train or self.is_initializing()):
         norm_last = self.stem == "cifar"
         auxiliary = AuxiliaryHead(self.num_classes, norm_last, name="auxiliary")(previous, train)
-    features = jnp.mean(previous, axis=(1, 2))
+    features = jnp.mean(_at_least_float32(previous), axis=(1, 2))
     return Outputs(nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")(features), auxiliary)
 
   def layer_features(self, image_size: int) -> list[tuple[int, int]]:
@@ -155,7 +165,11 @@ class AuxiliaryHead(nn.Module):
     x = nn.relu(batch_norm(train)(convolution(128, (1, 1))(x)))
     x = convolution(768, (2, 2), padding="VALID")(x)
     x = nn.relu(batch_norm(train)(x) if self.norm_last else x)
-    return nn.Dense(self.num_classes, kernel_init=kernel_init)(x.reshape(x.shape[0], -1))
+    return nn.Dense(self.num_classes, kernel_init=kernel_init)(_at_least_float32(x.reshape(x.shape[0], -1)))
+
+
+def _at_least_float32(x):
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def supernet(config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: tuple[genotype.Cell, ...]) -> Network:
@@ -174,6 +188,9 @@ def supernet(config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: 
     stem=config.network.stem,
     searching=True,
     edges=config.network.edges,
+    depthwise=config.network.depthwise,
+    remat=config.network.remat,
+    dtype=config.network.dtype,
   )
 
 
@@ -195,6 +212,9 @@ def final_network(config: ml_collections.ConfigDict, cells: genotype.Genotype) -
     stem=config.network.stem,
     auxiliary=auxiliary,
     edges=config.network.edges,
+    depthwise=config.network.depthwise,
+    remat=config.network.remat,
+    dtype=config.network.dtype,
   )
 
 

@@ -18,19 +18,34 @@ import jax.numpy as jnp
 
 from lfr_darts_jax.convolution import conv_general_dilated
 from lfr_darts_jax.convolution import kernel_init
+from lfr_darts_jax.convolution import like_input
 from lfr_darts_jax.depthwise import DepthwiseConv
 from lfr_darts_jax.pooling import max_pool
 
 # A 1x1 convolution as the matrix product that it is: XLA's CPU convolutions are slow inside loops.
-pointwise = functools.partial(nn.Dense, use_bias=False, kernel_init=kernel_init)
+pointwise = functools.partial(nn.Dense, use_bias=False, kernel_init=kernel_init, promote_dtype=like_input)
 convolution = functools.partial(
-  nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated
+  nn.Conv,
+  use_bias=False,
+  kernel_init=kernel_init,
+  promote_dtype=like_input,
+  conv_general_dilated=conv_general_dilated,
 )
 
 
-def batch_norm(train: bool, affine: bool = True, name: str | None = None) -> nn.BatchNorm:
+class BatchNorm(nn.BatchNorm):
+  """Flax's, with an output of the input's type; statistics and the norm itself are in float32 at least."""
+
+  def __call__(
+    self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
+  ) -> jax.Array:
+    """Normalises `[batch, height, width, channels]`; arguments as of Flax's."""
+    return super().__call__(x, use_running_average, mask=mask).astype(x.dtype)
+
+
+def batch_norm(train: bool, affine: bool = True, name: str | None = None) -> BatchNorm:
   """Batch norm with PyTorch's defaults: momentum 0.1 there is 0.9 here, epsilon 1e-5."""
-  return nn.BatchNorm(
+  return BatchNorm(
     use_running_average=not train, momentum=0.9, epsilon=1e-5, use_scale=affine, use_bias=affine, name=name
   )
 
@@ -42,11 +57,13 @@ class Operation(nn.Module):
     channels: output features.
     stride: step between outputs, in pixels.
     searching: whether batch norms lack affine parameters and follow pools too.
+    depthwise: the method of depthwise convolutions, see `depthwise.depthwise`.
   """
 
   channels: int
   stride: int
   searching: bool
+  depthwise: str = "auto"
 
 
 class Zero(Operation):
@@ -71,8 +88,8 @@ class AvgPool(Operation):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    x = nn.avg_pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1)), count_include_pad=False)
-    return batch_norm(train, affine=False)(x) if self.searching else x
+    y = nn.avg_pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1)), count_include_pad=False).astype(x.dtype)
+    return batch_norm(train, affine=False)(y) if self.searching else y
 
 
 class FactorizedReduce(Operation):
@@ -120,7 +137,7 @@ class SepConv(Operation):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     for features, stride in ((x.shape[-1], self.stride), (self.channels, 1)):
-      x = DepthwiseConv(self.size, stride)(nn.relu(x))
+      x = DepthwiseConv(self.size, stride, method=self.depthwise)(nn.relu(x))
       x = pointwise(features)(x)
       x = batch_norm(train, affine=not self.searching)(x)
     return x
@@ -133,7 +150,7 @@ class DilConv(Operation):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    x = DepthwiseConv(self.size, self.stride, dilation=2)(nn.relu(x))
+    x = DepthwiseConv(self.size, self.stride, 2, self.depthwise)(nn.relu(x))
     return batch_norm(train, affine=not self.searching)(pointwise(self.channels)(x))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from lfr_darts_jax import compilation
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import cost
 from lfr_darts_jax import driver
@@ -118,6 +119,7 @@ class _Run:
 
   def __init__(self, config, workdir, command):
     schema.validate(config)
+    compilation.keep()
     self._config, self._workdir, self._command = config, pathlib.Path(workdir), command
     self._genotype_path = self._workdir / places.GENOTYPE
     places.check(self._workdir, schema.flatten(config))

@@ -108,7 +108,7 @@ class Training:
 
   def _dispatch(self, updates, state, start, stop):
     began = time.monotonic()
-    state, (loss, accuracy) = updates(state, self._split, jnp.int32(stop))
+    state, (loss, accuracy) = updates(state, self._split, jax.device_put(np.int32(stop)))
     values = {"train_loss": float(loss) / (stop - start), "train_accuracy": float(accuracy) / (stop - start)}
     self._metrics.write("train", 0, stop, values, stop)
     seconds = time.monotonic() - began

@@ -1,10 +1,13 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import losses
 from lfr_darts_jax import network as networks
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.relaxation import mixture_weights
 
 
 def test_outputs(config):
@@ -53,3 +56,52 @@ def test_image_sizes_that_bear_the_reductions(config, size, reductions, auxiliar
   variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), x)
   outputs, _ = jax.eval_shape(lambda v, x: net.apply(v, x, train=True, mutable=["batch_stats"]), variables, x)
   assert outputs.logits.shape == (2, 3)
+
+
+def gradient(supernet, **settings):
+  """Loss, gradient by the weights and updated statistics of a supernet with other settings."""
+  network = supernet.network.clone(**settings)
+  mixtures = {name: mixture_weights(a, supernet.live[name]) for name, a in supernet.alphas.items()}
+
+  def loss(params):
+    variables = {"params": params, "batch_stats": supernet.batch_stats}
+    outputs, updated = network.apply(variables, supernet.images, mixtures, True, mutable=["batch_stats"])
+    return losses.cross_entropy(outputs.logits, supernet.labels), (updated["batch_stats"], outputs.logits)
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))(supernet.params)
+
+
+@pytest.mark.parametrize("edges", ["scan", "unroll"])
+def test_remat_changes_no_number(x64, supernet, edges):
+  net = supernet(nodes=1, edges=edges)
+  (loss, (statistics, _)), by_weights = gradient(net)
+  (again, (statistics_again, _)), by_weights_again = gradient(net, remat=True)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+  close(loss, again)
+  jax.tree.map(close, by_weights, by_weights_again)
+  jax.tree.map(close, statistics, statistics_again)
+
+
+def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(supernet):
+  net = supernet(nodes=1)
+  (loss, (_, logits)), _ = gradient(net)
+  (rough, (rough_statistics, rough_logits)), rough_by_weights = gradient(net, dtype="bfloat16")
+  assert {a.dtype for a in jax.tree.leaves([rough, rough_by_weights, rough_statistics, rough_logits])} == {
+    np.dtype("float32")
+  }
+  # A bfloat16 has 8 bits: results differ, by about a hundredth.
+  assert 0 < float(jnp.abs(rough_logits - logits).max()) < 0.05
+  np.testing.assert_allclose(rough, loss, rtol=0.02)
+  text = (
+    jax.jit(lambda x: net.network.clone(dtype="bfloat16").apply(*x))
+    .lower(
+      (
+        {"params": net.params, "batch_stats": net.batch_stats},
+        net.images,
+        {n: jnp.ones_like(a) for n, a in net.alphas.items()},
+      )
+    )
+    .as_text()
+  )
+  products = [line for line in text.splitlines() if "dot_general" in line]
+  assert len(products) > 5 and ["bf16" in line for line in products].count(False) == 1  # The classifier's.
