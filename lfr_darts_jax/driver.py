@@ -189,7 +189,8 @@ class Search:
       forecast.search_seconds(self._config, iteration, place.cells, start, stop, self._total),
       seconds,
       f"search {place.iteration + 1}/{len(self._plan.iterations)} {'+'.join(iteration.searched)} | "
-      f"epoch {-(-stop * epochs // self._total)}/{epochs} | {text} | {images / seconds:.0f} images/s",
+      f"epoch {-(-stop * epochs // self._total)}/{epochs}",
+      f"{text} | {images / seconds:.0f} images/s",
     )
     return state, stop
 

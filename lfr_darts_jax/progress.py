@@ -4,6 +4,7 @@ import collections
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import shutil
 import sys
 import time
 
@@ -33,13 +34,13 @@ class Progress:
     """Counts work that an earlier process did."""
     self._left[part] = max(self._left[part] - work, 0)
 
-  def advance(self, part: str, work: float, seconds: float, text: str) -> None:
-    """Counts work just done, and shows where the run stands."""
+  def advance(self, part: str, work: float, seconds: float, where: str, figures: str) -> None:
+    """Counts work just done, and shows where the run stands, the time left, and figures of what was done."""
     self._count(part, work, seconds)
     now = time.monotonic()
     if not sys.stdout.isatty() and now - self._printed < LINE_SECONDS:
       return
-    self._show(f"{text} | {duration(self.left())} left")
+    self._show(f"{where} | {duration(self.left())} left | {figures}")
     self._printed = now
 
   @contextlib.contextmanager
@@ -74,7 +75,8 @@ class Progress:
 
   def _show(self, text):
     if sys.stdout.isatty():
-      print(f"\r\x1b[K{text}", end="", flush=True)
+      # A line that wraps could not be overwritten.
+      print(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
       self._open = True
     else:
       print(text, flush=True)

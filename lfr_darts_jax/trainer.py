@@ -118,8 +118,8 @@ class Training:
       forecast.TRAIN,
       self._work(stop) - self._work(start),
       seconds,
-      f"train epoch {epoch}/{self._config.train.epochs} | loss {values['train_loss']:.3f} "
-      f"accuracy {values['train_accuracy']:.3f} | {rate:.0f} images/s",
+      f"train epoch {epoch}/{self._config.train.epochs}",
+      f"loss {values['train_loss']:.3f} accuracy {values['train_accuracy']:.3f} | {rate:.0f} images/s",
     )
     return state, stop
 

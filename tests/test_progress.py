@@ -21,20 +21,20 @@ def test_every_part_goes_by_its_own_speed_and_new_ones_by_all(clock, capsys):
   # Builds take twice as long as forecast; nothing else is known yet.
   assert shown.left() == 2 * (5 + 20 + 30)
   clock[0] += 20
-  shown.advance("search", 10.0, 5.0, "here")
+  shown.advance("search", 10.0, 5.0, "here", "loss 1")
   # 5 at 2, 10 at 0.5, and the training at (10 + 5) / (5 + 10).
   assert shown.left() == 5 * 2 + 10 * 0.5 + 30 * 1.0
-  assert capsys.readouterr().out == "here | 45 s left\n"
+  assert capsys.readouterr().out == "here | 45 s left | loss 1\n"
 
 
 def test_lines_are_rare_where_stdout_is_no_terminal(clock, capsys):
   shown = progress.Progress({"search": 40.0})
   clock[0] += 9
-  shown.advance("search", 1.0, 1.0, "too soon")
+  shown.advance("search", 1.0, 1.0, "too soon", "loss 1")
   assert capsys.readouterr().out == ""
   clock[0] += 1
-  shown.advance("search", 1.0, 1.0, "here")
-  assert capsys.readouterr().out == "here | 38 s left\n"
+  shown.advance("search", 1.0, 1.0, "here", "loss 1")
+  assert capsys.readouterr().out == "here | 38 s left | loss 1\n"
   with shown.waiting("search", 1.0, "short"):
     pass
   assert capsys.readouterr().out == "short ...\n"
@@ -43,10 +43,11 @@ def test_lines_are_rare_where_stdout_is_no_terminal(clock, capsys):
 def test_a_terminal_has_one_line_that_changes(clock, capsys, monkeypatch):
   monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
   shown = progress.Progress({"search": 40.0})
-  shown.advance("search", 1.0, 1.0, "one")
-  shown.advance("search", 1.0, 1.0, "two")
+  monkeypatch.setenv("COLUMNS", "20")
+  shown.advance("search", 1.0, 1.0, "one", "a")
+  shown.advance("search", 1.0, 1.0, "two", "a line that would wrap")
   shown.say("stays")
-  assert capsys.readouterr().out == "\r\x1b[Kone | 39 s left\r\x1b[Ktwo | 38 s left\r\x1b[Kstays\n"
+  assert capsys.readouterr().out == "\r\x1b[Kone | 39 s left | a\r\x1b[Ktwo | 38 s left | a\r\x1b[Kstays\n"
 
 
 def test_durations():
