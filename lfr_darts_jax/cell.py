@@ -198,7 +198,8 @@ class Cell(nn.Module):
     states, statistics = jax.lax.scan(body, states, (sources, targets, variables, weights, live, keys))
     if train and self.is_mutable_collection("batch_stats"):
       for i, (name, (_, _, ops)) in enumerate(zip(names, connections, strict=False)):
-        for operation in set(ops) & set(statistics):
+        # In a fixed order: the program's key in the compilation cache depends on it.
+        for operation in (o for o in union if o in ops and o in statistics):
           self.scope.put_variable("batch_stats", name, {operation: jax.tree.map(lambda s: s[i], statistics[operation])})
     return states
 

@@ -21,6 +21,24 @@ def like_input(*args: jax.Array | None, dtype: Any = None, inexact: bool = True)
   return [None if a is None else a.astype(inputs.dtype) for a in args]
 
 
+def dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers, **options) -> jax.Array:
+  """`lax.dot_general` for `nn.Dense` over pixels, on matrices.
+
+  Otherwise XLA's CPU backend copies the images transposed for the gradient of the kernel.
+
+  Args:
+    x: `[..., features]`.
+    kernel: `[features, outputs]`.
+    dimension_numbers: as `nn.Dense` gives them: the last axis of `x` with the first of the kernel.
+    **options: passed on.
+
+  Returns:
+    `[..., outputs]`.
+  """
+  y = lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())), **options)
+  return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
 def conv_general_dilated(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
   """`lax.conv_general_dilated`, as a matrix product over patches on the CPU.
 

@@ -17,13 +17,16 @@ import jax
 import jax.numpy as jnp
 
 from lfr_darts_jax.convolution import conv_general_dilated
+from lfr_darts_jax.convolution import dot_general
 from lfr_darts_jax.convolution import kernel_init
 from lfr_darts_jax.convolution import like_input
 from lfr_darts_jax.depthwise import DepthwiseConv
 from lfr_darts_jax.pooling import max_pool
 
 # A 1x1 convolution as the matrix product that it is: XLA's CPU convolutions are slow inside loops.
-pointwise = functools.partial(nn.Dense, use_bias=False, kernel_init=kernel_init, promote_dtype=like_input)
+pointwise = functools.partial(
+  nn.Dense, use_bias=False, kernel_init=kernel_init, promote_dtype=like_input, dot_general=dot_general
+)
 convolution = functools.partial(
   nn.Conv,
   use_bias=False,

@@ -7,6 +7,7 @@ op together. Remembering which tap won turns it into nine shifted selects.
 import functools
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 from lfr_darts_jax.depthwise import saved
@@ -33,13 +34,18 @@ def max_pool(x: jax.Array, stride: int) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _maximum(x, stride):
-  padded = jnp.pad(x, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)), constant_values=-jnp.inf)
-  views = shifted(padded, SIZE, stride, 1, tuple(-(-n // stride) for n in x.shape[1:3]))
-  best, winner = views[0], jnp.zeros(views[0].shape, jnp.int8)
-  for tap, view in enumerate(views[1:], 1):
-    winner = jnp.where(view > best, jnp.int8(tap), winner)
-    best = jnp.maximum(best, view)
-  return best, winner
+  def one(x):
+    padded = jnp.pad(x, ((PAD, PAD), (PAD, PAD), (0, 0)), constant_values=-jnp.inf)[None]
+    views = shifted(padded, SIZE, stride, 1, tuple(-(-n // stride) for n in x.shape[:2]))
+    best, winner = views[0], jnp.zeros(views[0].shape, jnp.int8)
+    for tap, view in enumerate(views[1:], 1):
+      winner = jnp.where(view > best, jnp.int8(tap), winner)
+      best = jnp.maximum(best, view)
+    return best[0], winner[0]
+
+  # A boundary for XLA's CPU fusions (jax 0.10.2): where they melt this into its neighbours, second derivatives came out
+  # wrong by percents at some image sizes, right with the fusion pass turned off.
+  return lax.map(one, x)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -1,3 +1,5 @@
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -31,3 +33,32 @@ def test_a_directory_of_the_users_own_is_left_alone(tmp_path):
 def test_the_cache_can_be_turned_off(tmp_path):
   run(XDG_CACHE_HOME=str(tmp_path), JAX_ENABLE_COMPILATION_CACHE="0")
   assert not list(tmp_path.rglob("*lambda*"))
+
+
+TRACE = """
+import hashlib
+import jax
+from tests.conftest import Supernet
+
+net = Supernet(layout=("r0",), nodes=1)
+apply = lambda v, x, a: net.network.apply(v, x, a, True, mutable=["batch_stats"])
+lowered = jax.jit(apply).lower({"params": net.params, "batch_stats": net.batch_stats}, net.images, net.alphas)
+print(hashlib.sha256(lowered.as_text().encode()).hexdigest())
+"""
+
+
+def test_a_program_is_the_same_in_every_process():
+  root = pathlib.Path(__file__).parents[1]
+  texts = [
+    subprocess.run(
+      [sys.executable, "-c", TRACE],
+      env=os.environ | {"PYTHONHASHSEED": seed},
+      cwd=root,
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout
+    for seed in ("1", "2", "3")
+  ]
+  # Or its key in the cache would never be found again.
+  assert len(texts[0]) > 60 and len(set(texts)) == 1
