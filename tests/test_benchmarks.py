@@ -55,15 +55,12 @@ def test_search_step_prints_one_line_of_json():
   "script,flag,complaint",
   [
     ("search_step.py", "--steps=0", "argument --steps: '0'; allowed are integers from 1"),
-    ("search_step.py", "--layers=2", "layers: 2 are too few to hold the cells normal, reduction"),
-    ("search_step.py", "--framework=tensorflow", "argument --framework: invalid choice: 'tensorflow'"),
-    ("search_cost.py", "--plans=lfr_darts,enas", "--plans: 'enas'; allowed are lfr_darts, darts"),
+    ("search_step.py", "--layers=2", "config.search.layers: 2; allowed are integers from 3"),
     ("search_cost.py", "--updates=7", "--updates=7: lfr_darts allows multiples of 5"),
   ],
 )
 def test_wrong_flags_are_answered_in_one_line(script, flag, complaint):
-  extra = ("--framework=jax",) if script == "search_step.py" and "framework" not in flag else ()
-  done = run(script, *extra, flag)
+  done = run(script, flag, *(("--framework=jax",) if script == "search_step.py" else ()))
   assert done.returncode == 2
   assert complaint in done.stderr
   assert done.stderr.count("\n") == 1
@@ -98,12 +95,15 @@ def test_both_frameworks_lose_alike(plan):
 
 
 class Pair:
-  """The same supernet in both frameworks, in float64: mixed `n0` and `r0` around a derived `n1`."""
+  """The same supernet in both frameworks, in float64: mixed `n0` and `r0` around a derived `n1`.
+
+  Images of an odd size have a pixel more to pad in front of the reduction.
+  """
 
   layout = ("n0", "n1", "r0", "n0")
   mean, deviation = (0.0,), (1.0,)
 
-  def __init__(self, config, order, nodes=2, channels=4):
+  def __init__(self, config, order, size=7, nodes=2, channels=4):
     torch = pytest.importorskip("torch", reason="PyTorch, the extra 'torch', is not installed")
     from benchmarks import torch_supernet
 
@@ -122,8 +122,7 @@ class Pair:
     self.bilevel = torch_supernet.Bilevel(self.theirs, self.their_alphas, config.search, 10)
     network = Network(self.layout, cells, DARTS_OPERATIONS, channels, 5, searching=True)
     self.updates = bilevel.Updates(config, network, ("n0", "r0"), 10, self.mean, self.deviation)
-    # An odd number of pixels in front of a reduction, and of its successor's factorized reduction.
-    images = rng.normal(size=(2, 4, 7, 7, 3))
+    images = rng.normal(size=(2, 4, size, size, 3))
     labels = rng.integers(0, 5, (2, 4))
     batch = lambda i: bilevel.Batch(jnp.asarray(images[i]), jnp.asarray(labels[i]), jax.random.PRNGKey(0))
     self.batches = batch(0), batch(1)
@@ -132,7 +131,9 @@ class Pair:
       for x, y in zip(images, labels, strict=True)
     ]
     params, ours = self.weights(), {name: jnp.asarray(a) for name, a in alphas.items()}
-    shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0), jax.ShapeDtypeStruct((1, 7, 7, 3), jnp.float64), ours)
+    shapes = jax.eval_shape(
+      network.init, jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape[1:], jnp.float64), ours
+    )
     assert jax.tree.structure(shapes["params"]) == jax.tree.structure(params)
     self.state = SearchState(
       jnp.int32(0),
@@ -207,8 +208,8 @@ def test_three_updates_of_pytorch_equal_ours(x64, config):
 
 
 @pytest.mark.slow
-def test_pytorchs_finite_difference_comes_near_our_exact_order_2(x64, config):
-  pair = Pair(config, order=2)
+def test_pytorchs_order_2_tends_to_ours(x64, config, monkeypatch):
+  pair = Pair(config, order=2, size=8)
   pair.bilevel.update(*pair.their_batches)  # After one update there is momentum.
   momentum = pair.weights(lambda p: pair.bilevel._weight_optimizer.state[p]["momentum_buffer"])
   state = pair.state.replace(
@@ -222,11 +223,8 @@ def test_pytorchs_finite_difference_comes_near_our_exact_order_2(x64, config):
   exact = jax.jit(
     lambda s: bilevel.unrolled_gradient(pair.loss, s, validation, train, rate, search.momentum, search.weight_decay)[1]
   )(state)
-  first = jax.jit(lambda s: jax.grad(lambda a: pair.loss(s.params, a, validation)[0])(s.alphas))(state)
-  theirs = dict(zip(pair.their_alphas, pair.bilevel.unrolled_gradient(*pair.their_batches), strict=True))
-  theirs = numpy_of(theirs, lambda g: g.detach())
-  norm = lambda tree: np.sqrt(sum(np.sum(np.square(v)) for v in jax.tree.leaves(tree)))
-  apart = lambda a, b: norm(jax.tree.map(lambda x, y: np.asarray(x - y), a, b))
-  # Far nearer to it than the first order is.
-  assert apart(theirs, exact) < 0.01 * apart(first, exact)
+  # DARTS's own difference crosses kinks of so small a network.
+  monkeypatch.setattr(pair.module, "DIFFERENCE", 1e-8)
+  gradients = dict(zip(pair.their_alphas, pair.bilevel.unrolled_gradient(*pair.their_batches), strict=True))
+  close(exact, numpy_of(gradients, lambda g: g.detach()), 1e-5)
   close(pair.weights(), state.params, 1e-12)

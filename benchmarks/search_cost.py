@@ -1,0 +1,195 @@
+"""What whole searches cost under equal budgets: seconds of compiling and of updating, by plan.
+
+    python benchmarks/search_cost.py --plans=lfr_darts,darts --updates=500 --batch=16 --channels=16 --json
+
+Every plan gets the same total number of updates, split evenly over its iterations, a process of its own, and a
+compilation cache that starts empty. No plan warms up, so that all updates have both half-steps. The progress of the
+searches goes to stderr. One line of JSON per plan holds, besides the flags and `device`:
+
+  plan              its name
+  iterations        into which the updates were split
+  compilations      of the update: one per iteration and round of pruning
+  compile_seconds   all of them together, tracing included
+  update_seconds    all updates together
+  other_seconds     initial values, and the test of every iteration's supernet
+  search_seconds    the whole search; the rest of it is data, pruning and checkpoints
+  genotype          the cells that were found, in words
+"""
+
+import argparse
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+import contextlib
+import json
+import pathlib
+import sys
+import tempfile
+import time
+from typing import Any
+
+import common
+import jax
+import ml_collections
+
+from lfr_darts_jax import forecast
+from lfr_darts_jax import plans
+from lfr_darts_jax.config import FIELDS
+from lfr_darts_jax.config import validate
+from lfr_darts_jax.data import sources
+from lfr_darts_jax.driver import Search
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.interrupt import Interrupt
+from lfr_darts_jax.metrics import Metrics
+from lfr_darts_jax.network import supernet
+from lfr_darts_jax.progress import Progress
+
+EPOCH = 50  # Updates in an epoch, at most; an iteration's test takes as many batches.
+DIGITS_SIZE = 8
+
+
+class NoMetrics(Metrics):
+  """Writes nothing: what a search logs is not what it costs."""
+
+  def __init__(self) -> None:
+    pass
+
+  def rewind(self, *unused: Any, **unused_too: Any) -> None:
+    pass
+
+  def write(self, *unused: Any, **unused_too: Any) -> None:
+    pass
+
+
+class Stopwatch(Progress):
+  """A progress line that keeps the seconds of updates and of waits apart.
+
+  Attributes:
+    waits: seconds of every wait, under the first word of what announced it: building, compiling, testing.
+  """
+
+  def __init__(self, total: dict[str, float]):
+    super().__init__(total)
+    self.waits: dict[str, list[float]] = {}
+
+  @property
+  def update_seconds(self) -> float:
+    """Of all updates; nothing else counts as this part of a run."""
+    return self._seconds[forecast.SEARCH]
+
+  @contextlib.contextmanager
+  def waiting(self, part: str, work: float, text: str) -> Iterator[None]:
+    began = time.monotonic()
+    with super().waiting(part, work, text):
+      yield
+    self.waits.setdefault(text.split()[0], []).append(time.monotonic() - began)
+
+
+def search_task(options: argparse.Namespace, plan: str) -> tuple[ml_collections.ConfigDict, sources.Dataset]:
+  """The config of a plan's search, and data of so many images that its iterations get their share of the updates.
+
+  Raises:
+    UsageError: where the flags don't fit together.
+  """
+  config = common.search_config(options, plan)
+  iterations = len(plans.make(config).iterations)
+  share, rest = divmod(options.updates, iterations)
+  if rest:
+    raise UsageError(f"--updates={options.updates}: {plan} allows multiples of {iterations}, its iterations")
+  if options.data == "digits":
+    config.data.update(name="digits", channels=1)
+    dataset = sources.load(config)
+  else:
+    train = common.random_images(2 * options.batch * min(share, EPOCH), options.image_size, config.seed)
+    dataset = sources.Dataset(train, lambda: train, tuple(map(str, range(config.data.num_classes))))
+  most = min(len(dataset.train[0]) // (2 * options.batch), EPOCH)
+  if not most:
+    raise UsageError(f"--batch={options.batch}: {options.data} has too few images for two batches")
+  per_epoch = max(n for n in range(1, most + 1) if share % n == 0)
+  config.search.epochs = share // per_epoch
+  images, labels = (values[: 2 * options.batch * per_epoch] for values in dataset.train)
+  validate(config)
+  for iteration in plans.make(config).iterations:
+    supernet(config, iteration.layout, plans.make(config).cells)
+  return config, sources.Dataset((images, labels), dataset.test, dataset.class_names)
+
+
+def measure(options: argparse.Namespace, plan: str) -> dict[str, Any]:
+  """Runs the whole search of a plan."""
+  config, dataset = search_task(options, plan)
+  watch = Stopwatch(forecast.search(config, len(dataset.train[0])))
+  # What a search prints must not mix with the results.
+  with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr), Interrupt() as interrupt:
+    genotype, seconds = Search(config, dataset, pathlib.Path(folder), NoMetrics(), watch, interrupt).run()
+  compiling = watch.waits.pop("compiling")
+  return {
+    "iterations": len(plans.make(config).iterations),
+    "compilations": len(compiling),
+    "compile_seconds": sum(compiling),
+    "update_seconds": watch.update_seconds,
+    "other_seconds": sum(map(sum, watch.waits.values())),
+    "search_seconds": seconds,
+    "genotype": "; ".join(map(str, genotype.cells)),
+    "device": jax.devices()[0].device_kind,
+  }
+
+
+def parse() -> argparse.Namespace:
+  """The flags; ends the process with one line and status 2 where they are wrong."""
+  parser = common.Parser("Times whole searches under equal budgets.")
+  common.add_size_flags(parser)
+  parser.add_argument("--plans", default="lfr_darts,darts", help="names of plans, separated by commas")
+  parser.add_argument("--updates", type=common.positive, default=500, help="of every search, in all")
+  parser.add_argument(
+    "--data", choices=("random", "digits"), default="random", help="noise like CIFAR-10, or scikit-learn's digits"
+  )
+  options = parser.parse_args()
+  if options.data == "digits":
+    options.image_size = DIGITS_SIZE
+  options.plans = options.plans.split(",")
+  known = FIELDS["plan.name"]
+  for plan in options.plans:
+    if not known.check(plan):
+      parser.error(f"--plans: {plan!r}; allowed are {known.allowed}")
+    try:
+      search_task(options, plan)
+    except UsageError as error:
+      parser.error(str(error))
+  return options
+
+
+def as_table(results: list[dict[str, Any]]) -> str:
+  """The results as columns, the first plan's update time in terms of the others', and the genotypes."""
+  first = results[0]["update_seconds"]
+  rows = {
+    "": [r["plan"] for r in results],
+    "updates": [str(r["updates"]) for r in results],
+    "update, seconds": [f"{r['update_seconds']:.1f}" for r in results],
+    "compile, seconds": [f"{r['compile_seconds']:.1f}" for r in results],
+    "compilations": [str(r["compilations"]) for r in results],
+    "other, seconds": [f"{r['other_seconds']:.1f}" for r in results],
+    "whole search, seconds": [f"{r['search_seconds']:.1f}" for r in results],
+    f"updates of {results[0]['plan']} over": [f"{first / r['update_seconds']:.3f}" for r in results],
+  }
+  return "\n".join([common.table(rows), *(f"{r['plan']}: {r['genotype']}" for r in results)])
+
+
+def main() -> None:
+  """Measures what the flags ask for."""
+  options = parse()
+  flags = {k: v for k, v in vars(options).items() if k not in ("plans", "json")}
+  results = []
+  for plan in options.plans:
+    with common.empty_compilation_cache():
+      try:
+        measured = common.in_own_process(measure, options, plan, threads=options.threads)
+      except BrokenProcessPool:
+        sys.exit(f"search_cost.py: the process of {plan} was killed; is there memory enough?")
+    results.append({"plan": plan, **flags, **measured})
+    if options.json:
+      print(json.dumps(results[-1]), flush=True)
+  if not options.json:
+    print(as_table(results))
+
+
+if __name__ == "__main__":
+  main()
