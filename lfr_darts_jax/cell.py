@@ -85,7 +85,8 @@ class Cell(nn.Module):
       follow.
     searching: see `operations.Operation`.
     operations: names of the columns of `mixture`.
-    edges: "scan" compiles the mixed op once and loops over the edges, "unroll" writes all edges out.
+    edges: "scan" compiles the mixed op once and loops over the edges, whose insides the backward pass computes anew;
+      "unroll" writes all edges out, and alone can drop paths.
     depthwise: see `operations.Operation`.
   """
 
@@ -127,7 +128,7 @@ class Cell(nn.Module):
       else (ReluConvNorm(self.channels, 1, self.searching, name="preprocess0"))
     )
     inputs = [align(before, train), ReluConvNorm(self.channels, 1, self.searching, name="preprocess1")(previous, train)]
-    if mixture is not None and self.edges == "scan" and not self.is_initializing():
+    if self.edges == "scan" and not self.is_initializing():
       states = self._scanned(jnp.stack(inputs), mixture, train, skip_dropout)
     else:
       states = self._unrolled(inputs, mixture, train, drop_path, skip_dropout)
@@ -178,7 +179,9 @@ class Cell(nn.Module):
     names = [edge_name(s, t) for s, t, _ in connections]
     variables = {c: _stack([self.variables.get(c, {}).get(n, {}) for n in names]) for c in ("params", "batch_stats")}
     rows = {edge: row for row, edge in enumerate(genotype.edges(self.spec.nodes))}
-    weights = mixture[jnp.array([rows[s, t] for s, t, _ in connections])][:, self._columns(union)]
+    weights = None
+    if mixture is not None:
+      weights = mixture[jnp.array([rows[s, t] for s, t, _ in connections])][:, self._columns(union)]
     live = None if everywhere else jnp.array([[name in ops for name in union] for _, _, ops in connections])
     keys = None if skip_dropout is None else jax.random.split(self.make_rng("dropout"), len(connections))
 

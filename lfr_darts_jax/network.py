@@ -38,7 +38,8 @@ class Network(nn.Module):
     auxiliary: whether there is an auxiliary head after the last reduction cell (computed in training only).
     edges: see `Cell`; "auto" takes "scan" on the CPU.
     depthwise: see `operations.Operation`.
-    remat: whether the backward pass computes the inside of every cell anew instead of keeping it.
+    remat: whether the backward pass computes the inside of every cell anew instead of keeping it; where mixed cells
+      loop over their edges, derived ones of a supernet then do too.
     dtype: "bfloat16" to compute in it, else in the type of the images; parameters, statistics and logits keep theirs.
   """
 
@@ -80,7 +81,6 @@ class Network(nn.Module):
     last_reduction = max(
       (i for i, name in enumerate(self.layout) if cells[name].kind == genotype.REDUCTION), default=-1
     )
-    cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat else Cell
     if self.dtype == "bfloat16":
       images = images.astype(jnp.bfloat16)
     if self.stem == "cifar":
@@ -94,9 +94,13 @@ class Network(nn.Module):
     for i, name in enumerate(self.layout):
       reducing = cells[name].kind == genotype.REDUCTION
       channels *= 2 if reducing else 1
-      settings = channels, reduced, self.searching, self.operations, edges, self.depthwise
-      cell = cell_class(cells[name], *settings, name=f"layer_{i}")
       mixture = (mixtures or {}).get(name)
+      looped = edges == "scan" and (mixture is not None or (self.remat and self.searching))
+      # A loop over edges recomputes by itself; other recomputation XLA's CPU backend takes for repetition and undoes.
+      cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat and not looped else Cell
+      how = "scan" if looped else "unroll"
+      settings = channels, reduced, self.searching, self.operations, how, self.depthwise
+      cell = cell_class(cells[name], *settings, name=f"layer_{i}")
       before, previous = previous, cell(before, previous, mixture, train, drop_path, skip_dropout)
       reduced = reducing
       if self.auxiliary and i == last_reduction and (train or self.is_initializing()):
