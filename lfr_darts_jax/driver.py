@@ -25,15 +25,14 @@ from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.genotype import edges
 from lfr_darts_jax.interrupt import Interrupt
+from lfr_darts_jax.journal import Journal
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import Network
 from lfr_darts_jax.network import supernet
 from lfr_darts_jax.progress import Progress
-from lfr_darts_jax.relaxation import entropy
 from lfr_darts_jax.relaxation import mixture_weights
 from lfr_darts_jax.state import SearchState
 
-SNAPSHOTS = 100  # Of the alphas in an iteration, about; enough to draw their course.
 ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
 
 
@@ -101,6 +100,7 @@ class Search:
     self._total = forecast.updates_per_iteration(config, len(images))
     for iteration in self._plan.iterations:
       supernet(config, iteration.layout, self._plan.cells)
+    self._journal = Journal(metrics, progress, self._total)
     self._checkpoints = Checkpoints(workdir / "search", config)
     self._started = time.monotonic()
 
@@ -167,22 +167,11 @@ class Search:
         updates.compile(state, self._split, self._halves)
     began = time.monotonic()
     state, sums = updates.run(state, self._split, self._halves, stop)
-    loss, accuracy, count = (np.asarray(s) for s in sums)
+    sums = bilevel.Sums(*map(np.asarray, sums))
     seconds = time.monotonic() - began
-    alphas, weights = bilevel.ALPHAS, bilevel.WEIGHTS
-    values = {"train_loss": loss[weights] / count[weights], "train_accuracy": accuracy[weights] / count[weights]}
-    text = f"loss {values['train_loss']:.3f} accuracy {values['train_accuracy']:.3f}"
-    if count[alphas]:
-      values |= {
-        "validation_loss": loss[alphas] / count[alphas],
-        "validation_accuracy": accuracy[alphas] / count[alphas],
-      }
-      text += f" | validation loss {values['validation_loss']:.3f} accuracy {values['validation_accuracy']:.3f}"
-    interval = -(-self._total // SNAPSHOTS)
-    if start // interval != stop // interval:
-      values |= {f"alphas/{name}": weights for name, weights in self._weights(place, state).items()}
-    self._metrics.write("search", place.iteration, stop, values, place.iteration * self._total + stop)
-    images = count.sum() * self._config.search.batch_size
+    weights = self._weights(place, state) if self._journal.shows_alphas(start, stop) else {}
+    figures = self._journal.dispatch(place.iteration, stop, sums, weights)
+    images = sums.batches.sum() * self._config.search.batch_size
     epochs = self._config.search.epochs
     self._progress.advance(
       forecast.SEARCH,
@@ -190,7 +179,7 @@ class Search:
       seconds,
       f"search {place.iteration + 1}/{len(self._plan.iterations)} {'+'.join(iteration.searched)} | "
       f"epoch {-(-stop * epochs // self._total)}/{epochs}",
-      f"{text} | {images / seconds:.0f} images/s",
+      f"{figures} | {images / seconds:.0f} images/s",
     )
     return state, stop
 
@@ -221,16 +210,8 @@ class Search:
       },
     )
     place.pruned += 1
-    self._metrics.write(
-      "search",
-      place.iteration,
-      int(state.step),
-      {
-        "pruned_to": keep,
-        **{f"candidates/{c.name}": [list(ops) for ops in c.candidates] for c in place.cells if c.name in strength},
-      },
-      self._global_step(place, state),
-    )
+    searched = [cell for cell in place.cells if cell.name in strength]
+    self._journal.pruned(place.iteration, int(state.step), keep, searched)
     return state
 
   def _reduce(self, place, state, reduced):
@@ -259,26 +240,12 @@ class Search:
       return prune.derive(cell, strength[cell.name], self._operations, cap)
 
     state = self._reduce(place, state, {cell.name: reduce(cell) for cell in place.cells if cell.name in strength})
-    values = {"validation_accuracy": accuracy / 100}
-    for cell in place.cells:
-      if cell.name in weights:
-        values |= {
-          f"alphas/{cell.name}": weights[cell.name],
-          f"candidates/{cell.name}": [list(ops) for ops in cell.candidates],
-          f"entropy/{cell.name}": float(entropy(jnp.asarray(weights[cell.name])).mean()),
-          f"skip_connects/{cell.name}": cell.count("skip_connect"),
-        }
-    self._metrics.write("search", place.iteration, self._total, values, (place.iteration + 1) * self._total)
-    for cell in place.cells:
-      if cell.name in weights:
-        self._progress.say(
-          f"{cell} | entropy {values[f'entropy/{cell.name}']:.3f} | "
-          f"{values[f'skip_connects/{cell.name}']} skip_connects | validation accuracy {accuracy:.1f} %"
-        )
+    searched = [cell for cell in place.cells if cell.name in weights]
+    self._journal.outcome(place.iteration, searched, weights, accuracy)
     return state
 
   def _validate(self, place, state, weights):
-    """Accuracy in percent on the half that moves the alphas, with running statistics."""
+    """Accuracy from 0 to 1 on the half that moves the alphas, with running statistics."""
     count = self._halves.shape[1]
     work = forecast.evaluate_seconds(self._config, self._plan.iterations[place.iteration].layout, place.cells, count)
     with self._progress.waiting(forecast.SEARCH_BUILD, work, f"testing the supernet on {count} validation images"):
@@ -292,7 +259,7 @@ class Search:
         self._deviation,
         weights,
       )
-    return 100 - tested.error
+    return 1 - tested.error / 100
 
   def _deepen(self, place, state):
     """Moves on to the next iteration and returns the state in which it starts."""
