@@ -34,6 +34,14 @@ def test_means_of_a_dispatch(tmp_path, journal):
   }
 
 
+def test_tensorboard_counts_on_from_iteration_to_iteration(journal, monkeypatch):
+  steps = []
+  monkeypatch.setattr(metrics.Metrics, "write", lambda self, phase, iteration, step, values, at: steps.append(at))
+  for iteration in (0, 2):
+    journal.pruned(iteration, 10, 5, [CELL])
+  assert steps == [10, 2 * 40 + 10]
+
+
 def test_the_warm_up_has_no_validation(tmp_path, journal):
   sums = Sums(np.array([0.0, 8.0]), np.array([0.0, 1.0]), np.array([0.0, 4.0]))
   assert journal.dispatch(0, 10, sums, {}) == "train loss 2.000 accuracy 0.250"

@@ -24,6 +24,13 @@ def test_outputs(config):
   assert variables["params"]["classifier"]["kernel"].shape == (4 * 4 * config.network.channels, 10)
 
 
+def test_features_halve_and_double_at_reductions():
+  cells = tuple(genotypes.Cell(n, kind, ((), ()), (2, 3)) for n, kind in (("n", "normal"), ("r", "reduction")))
+  net = networks.Network(("n", "r", "n", "r"), cells, (), 4, 3)
+  assert net.layer_features(9) == [(9, 8), (5, 16), (5, 16), (3, 32)]
+  assert net.clone(stem="imagenet").layer_features(224) == [(28, 8), (14, 16), (14, 16), (7, 32)]
+
+
 def test_without_auxiliary_weight_there_is_no_head(config):
   config.train.auxiliary_weight = 0.0
   config.network.layers = 6

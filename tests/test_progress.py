@@ -21,10 +21,16 @@ def test_every_part_goes_by_its_own_speed_and_new_ones_by_all(clock, capsys):
   # Builds take twice as long as forecast; nothing else is known yet.
   assert shown.left() == 2 * (5 + 20 + 30)
   clock[0] += 20
-  shown.advance("search", 10.0, 5.0, "here", "loss 1")
-  # 5 at 2, 10 at 0.5, and the training at (10 + 5) / (5 + 10).
-  assert shown.left() == 5 * 2 + 10 * 0.5 + 30 * 1.0
-  assert capsys.readouterr().out == "here | 45 s left | loss 1\n"
+  shown.advance("search", 15.0, 30.0, "here", "loss 1")
+  # 5 at 2, 5 at 2, and the training at (10 + 30) / (5 + 15).
+  assert shown.left() == 5 * 2 + 5 * 2 + 30 * 2
+  with shown.waiting("search", 5.0, "slow"):
+    clock[0] += 60
+  capsys.readouterr()
+  # Search now goes at (30 + 60) / (15 + 5), the whole at (10 + 90) / (5 + 20).
+  assert shown.left() == 5 * 2 + 30 * 4
+  shown.advance("train", 10.0, 5.0, "train", "loss 1")
+  assert shown.left() == 5 * 2 + 20 * 0.5
 
 
 def test_lines_are_rare_where_stdout_is_no_terminal(clock, capsys):
