@@ -21,6 +21,8 @@ STRIDED = 1.3  # A reduction cell reads features of twice the height and width.
 COMPILE, COMPILE_SEARCHED, COMPILE_DERIVED = 2.5, 0.28, 0.24  # A program: at all, per mixed and per derived operation.
 BUILD_SEARCHED, BUILD_DERIVED = 0.03, 0.18  # Initial values, per operation.
 EVALUATE, FORWARD = 0.2, 0.4  # A test against an update: its compilation, its passes.
+PAGE = 2.5  # Writing a page.
+TEST_SHARE = 0.2  # Images of a test split that has not been loaded yet, of those of the train split.
 
 
 def updates_per_iteration(config: ml_collections.ConfigDict, train_images: int) -> int:
@@ -107,6 +109,14 @@ def train_seconds(config: ml_collections.ConfigDict, layout: tuple[str, ...], ce
   return pass_seconds(layout, cells, config.network.channels, config.data.image_size, config.train.batch_size)
 
 
+def test_seconds(config: ml_collections.ConfigDict, train_images: int, genotype: Genotype) -> float:
+  """Compiling and running the test of the trained network."""
+  layout = genotype.layout(config.network.layers)
+  size = config.network.channels, config.data.image_size, round(TEST_SHARE * train_images)
+  passes = FORWARD * pass_seconds(layout, genotype.cells, *size)
+  return EVALUATE * compile_seconds(layout, genotype.cells) + passes
+
+
 def before(
   config: ml_collections.ConfigDict, plan: plans.Plan, index: int, step: int, updates: int
 ) -> dict[str, float]:
@@ -142,7 +152,9 @@ def before(
 def search(config: ml_collections.ConfigDict, train_images: int) -> dict[str, float]:
   """A whole search, by part."""
   plan, updates = plans.make(config), updates_per_iteration(config, train_images)
-  return before(config, plan, len(plan.iterations) - 1, updates, updates)
+  total = before(config, plan, len(plan.iterations) - 1, updates, updates)
+  total[SEARCH_BUILD] += PAGE
+  return total
 
 
 def training(
@@ -152,8 +164,12 @@ def training(
   genotype = genotype or guess_genotype(config)
   layout = genotype.layout(config.network.layers)
   updates = config.train.epochs * (train_images // config.train.batch_size)
+  compiling = compile_seconds(layout, genotype.cells)
   return {
-    TRAIN_BUILD: build_seconds(layout, genotype.cells) + compile_seconds(layout, genotype.cells),
+    TRAIN_BUILD: build_seconds(layout, genotype.cells)
+    + compiling
+    + test_seconds(config, train_images, genotype)
+    + PAGE,
     TRAIN: updates * train_seconds(config, layout, genotype.cells),
   }
 

@@ -51,7 +51,8 @@ def search(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, co
     UsageError: for wrong input.
     Interrupted: after SIGINT or SIGTERM; the same call continues.
   """
-  return _Run(config, workdir, command).search()
+  with _open(config, workdir, command) as job:
+    return job.search()
 
 
 def train(
@@ -72,9 +73,9 @@ def train(
     UsageError: for wrong input.
     Interrupted: after SIGINT or SIGTERM; the same call continues.
   """
-  job = _Run(config, workdir, command)
-  job.set_genotype(genotype)
-  return job.train()
+  with _open(config, workdir, command) as job:
+    job.set_genotype(genotype)
+    return job.train()
 
 
 def run(
@@ -85,11 +86,11 @@ def run(
   command: str = FROM_PYTHON,
 ) -> dict[str, Any]:
   """Searches, trains and tests; returns what `result.json` holds. A given genotype takes the place of the search."""
-  job = _Run(config, workdir, command)
-  if genotype is not None:
-    job.set_genotype(genotype)
-  job.search()
-  return job.train()
+  with _open(config, workdir, command) as job:
+    if genotype is not None:
+      job.set_genotype(genotype)
+    job.search()
+    return job.train()
 
 
 def describe(config: ml_collections.ConfigDict, genotype: Genotype) -> dict[str, int]:
@@ -114,13 +115,20 @@ def evaluate(workdir: str | pathlib.Path) -> dict[str, Any]:
   return {"test_error": result.error, "top5_error": result.top5_error, "images": result.total}
 
 
+@contextlib.contextmanager
+def _open(config, workdir, command):
+  schema.validate(config)
+  workdir = pathlib.Path(workdir)
+  with places.alone(workdir):
+    yield _Run(config, workdir, command)
+
+
 class _Run:
   """A work directory and what its phases share: data, metrics, progress."""
 
   def __init__(self, config, workdir, command):
-    schema.validate(config)
     compilation.keep()
-    self._config, self._workdir, self._command = config, pathlib.Path(workdir), command
+    self._config, self._workdir, self._command = config, workdir, command
     self._genotype_path = self._workdir / places.GENOTYPE
     places.check(self._workdir, schema.flatten(config))
     self._dataset = sources.load(config)
@@ -161,7 +169,7 @@ class _Run:
       found, seconds = job.run()
       write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps({"search_seconds": seconds}) + "\n")
       self._keep(found)
-      self._progress.say(_table({"search": duration(seconds), "page": page.write(self._workdir)}))
+      self._progress.say(_table({"search": duration(seconds), "page": self._page(forecast.SEARCH_BUILD)}))
     return found
 
   def train(self):
@@ -187,8 +195,12 @@ class _Run:
       state, seconds = job.run()
     result = self._test(genotype, job, state, seconds)
     write_atomically(result_path, json.dumps(result, indent=1) + "\n")
-    self._progress.say(_summary(result, page.write(self._workdir)))
+    self._progress.say(_summary(result, self._page(forecast.TRAIN_BUILD)))
     return result
+
+  def _page(self, part):
+    with self._progress.waiting(part, forecast.PAGE, "writing the page"):
+      return page.write(self._workdir)
 
   def _test(self, genotype, job, state, seconds):
     """Tests the trained network; returns what `result.json` is to hold, and keeps a sample of the mistakes."""
@@ -203,7 +215,8 @@ class _Run:
     }
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     test = self._dataset.test()
-    with self._progress.waiting(forecast.TRAIN_BUILD, 0.0, f"testing on {len(test[0])} images"):
+    work = forecast.test_seconds(self._config, len(self._dataset.train[0]), genotype)
+    with self._progress.waiting(forecast.TRAIN_BUILD, work, f"testing on {len(test[0])} images"):
       tested = predictor.Predictor(self._config, genotype, facts, variables).count(test)
     errors = {"test_error": tested.error, "top5_error": tested.top5_error}
     self._metrics.write("test", 0, int(state.step), errors, int(state.step))

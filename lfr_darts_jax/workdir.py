@@ -1,14 +1,18 @@
 """The work directory: what lies where, and whether a run may go on in it."""
 
+from collections.abc import Iterator
+import contextlib
 import json
 import pathlib
-import tempfile
 from typing import Any
+
+import filelock
 
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.files import write_atomically
 
 CONFIG, GENOTYPE, RESULT, COMMANDS = "config.json", "genotype.json", "result.json", "commands.txt"
+LOCK = ".lock"
 SEARCH, SEARCH_SUMMARY, CHECKPOINTS = "search", "search/summary.json", "checkpoints"
 
 # Fields that do not change what a run computes, so that a continued run may have others.
@@ -17,26 +21,44 @@ FREE_FIELDS = ("data.dir", "checkpoint.interval", "checkpoint.keep")
 FINAL_FIELDS = ("train.", "network.channels", "network.layers")
 
 
+@contextlib.contextmanager
+def alone(workdir: pathlib.Path) -> Iterator[None]:
+  """Makes the work directory, and keeps other processes from running in it.
+
+  The operating system drops the lock of a process that dies. Network file systems may not carry it from one machine to
+  another, and object stores have none.
+
+  Raises:
+    UsageError: where the directory can't be written, or another process runs in it.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(workdir / LOCK)
+    lock.acquire(timeout=0)
+  except filelock.Timeout:
+    raise UsageError(f"workdir: {workdir} is in use by another process; allowed is one at a time") from None
+  except OSError as error:
+    raise UsageError(
+      f"workdir: {workdir} can't be written ({error.strerror}); allowed is a directory that can"
+    ) from None
+  try:
+    yield
+  finally:
+    lock.release()
+
+
 def check(workdir: pathlib.Path, flat: dict[str, Any]) -> None:
-  """Makes the work directory, and checks that it can be written and belongs to this config.
+  """Checks that the work directory belongs to this config.
 
   Args:
     workdir: the directory.
     flat: the config, see `config.flatten`.
 
   Raises:
-    UsageError: where it can't be written, or was begun with a config that differs in more than the free fields.
+    UsageError: where it was begun with a config that differs in more than the free fields.
   """
   path = workdir / CONFIG
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=workdir):
-      pass
-    before = json.loads(path.read_text()) if path.exists() else flat
-  except OSError as error:
-    raise UsageError(
-      f"workdir: {workdir} can't be written ({error.strerror}); allowed is a directory that can"
-    ) from None
+  before = json.loads(path.read_text()) if path.exists() else flat
   free = FINAL_FIELDS if not (workdir / CHECKPOINTS).exists() else ()
   differing = [
     name

@@ -1,5 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 
+import lfr_darts_jax
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
@@ -7,7 +11,8 @@ from lfr_darts_jax.errors import UsageError
 
 def test_the_same_config_may_go_on_and_another_may_not(config, tmp_path):
   flat = schema.flatten(config)
-  places.check(tmp_path / "run", flat)
+  with places.alone(tmp_path / "run"):
+    places.check(tmp_path / "run", flat)
   places.claim(tmp_path / "run", flat, "first")
   places.check(tmp_path / "run", flat | {"checkpoint.interval": 1.0})
   with pytest.raises(UsageError, match=r"config.search.epochs: 9, before 1"):
@@ -30,7 +35,35 @@ def test_every_command_is_kept_once_and_on_one_line(config, tmp_path):
   assert (tmp_path / places.COMMANDS).read_text() == "one\ntwo lines\n"
 
 
-def test_a_directory_that_cannot_be_made(config, tmp_path):
+def test_a_directory_that_cannot_be_made(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(UsageError, match="can't be written"):
-    places.check(tmp_path / "file" / "run", schema.flatten(config))
+  with pytest.raises(UsageError, match="can't be written"), places.alone(tmp_path / "file" / "run"):
+    pass
+
+
+HOLD = """
+import pathlib, sys, time
+from lfr_darts_jax import workdir
+with workdir.alone(pathlib.Path(sys.argv[1])):
+  print("held", flush=True)
+  time.sleep(600)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone_however_it_goes(tmp_path):
+  with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UsageError, match=r"is in use by another process; allowed is one at a time"):
+      with places.alone(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+  with places.alone(tmp_path):
+    pass
+  with places.alone(tmp_path):
+    pass
+
+
+def test_a_pipeline_holds_it(config, tmp_path):
+  with places.alone(tmp_path), pytest.raises(UsageError, match="in use by another process"):
+    lfr_darts_jax.search(config, tmp_path)
