@@ -2,9 +2,11 @@
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
 import contextlib
 import json
 import multiprocessing
@@ -137,6 +139,28 @@ def in_own_process(
   context = multiprocessing.get_context("spawn")
   with futures.ProcessPoolExecutor(1, context, _limit, (threads,)) as pool:
     return pool.submit(function, *arguments).result()
+
+
+def report(
+  names: Iterable[str],
+  measure: Callable[[str], dict[str, Any]],
+  as_json: bool,
+  as_table: Callable[[list[dict[str, Any]]], str],
+) -> None:
+  """Measures one thing after another, and prints a line of JSON after each or a table at the end.
+
+  A process of a measurement that is killed ends the program with one line.
+  """
+  results = []
+  for name in names:
+    try:
+      results.append(measure(name))
+    except BrokenProcessPool:
+      sys.exit(f"{pathlib.Path(sys.argv[0]).name}: the process of {name} was killed; is there memory enough?")
+    if as_json:
+      print(json.dumps(results[-1]), flush=True)
+  if not as_json:
+    print(as_table(results))
 
 
 def _limit(threads):

@@ -18,9 +18,7 @@ searches goes to stderr. One line of JSON per plan holds, besides the flags and 
 
 import argparse
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 import contextlib
-import json
 import pathlib
 import sys
 import tempfile
@@ -177,18 +175,12 @@ def main() -> None:
   """Measures what the flags ask for."""
   options = parse()
   flags = {k: v for k, v in vars(options).items() if k not in ("plans", "json")}
-  results = []
-  for plan in options.plans:
+
+  def measured(plan):
     with common.empty_compilation_cache():
-      try:
-        measured = common.in_own_process(measure, options, plan, threads=options.threads)
-      except BrokenProcessPool:
-        sys.exit(f"search_cost.py: the process of {plan} was killed; is there memory enough?")
-    results.append({"plan": plan, **flags, **measured})
-    if options.json:
-      print(json.dumps(results[-1]), flush=True)
-  if not options.json:
-    print(as_table(results))
+      return {"plan": plan, **flags, **common.in_own_process(measure, options, plan, threads=options.threads)}
+
+  common.report(options.plans, measured, options.json, as_table)
 
 
 if __name__ == "__main__":

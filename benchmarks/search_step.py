@@ -21,11 +21,8 @@ One line of JSON per framework holds, besides the flags and `device`:
 """
 
 import argparse
-from concurrent.futures.process import BrokenProcessPool
 import importlib.util
-import json
 import statistics
-import sys
 import time
 from typing import Any
 from typing import NamedTuple
@@ -268,16 +265,8 @@ def as_table(results: list[dict[str, Any]]) -> str:
 def main() -> None:
   """Measures what the flags ask for."""
   options = parse()
-  results = []
-  for framework in ("jax", "torch") if options.framework == "both" else (options.framework,):
-    try:
-      results.append(measure(framework, options))
-    except BrokenProcessPool:
-      sys.exit(f"search_step.py: the process of {framework} was killed; is there memory enough?")
-    if options.json:
-      print(json.dumps(results[-1]), flush=True)
-  if not options.json:
-    print(as_table(results))
+  frameworks = ("jax", "torch") if options.framework == "both" else (options.framework,)
+  common.report(frameworks, lambda framework: measure(framework, options), options.json, as_table)
 
 
 if __name__ == "__main__":

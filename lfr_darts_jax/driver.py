@@ -16,6 +16,7 @@ from lfr_darts_jax import forecast
 from lfr_darts_jax import plans
 from lfr_darts_jax import prune
 from lfr_darts_jax import transplant
+from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
@@ -101,7 +102,7 @@ class Search:
     for iteration in self._plan.iterations:
       supernet(config, iteration.layout, self._plan.cells)
     self._journal = Journal(metrics, progress, self._total)
-    self._checkpoints = Checkpoints(workdir / "search", config)
+    self._checkpoints = Checkpoints(workdir / places.SEARCH, config)
     self._started = time.monotonic()
 
   def run(self) -> tuple[Genotype, float]:

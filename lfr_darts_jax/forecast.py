@@ -85,8 +85,7 @@ def evaluate_seconds(
   config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: tuple[Cell, ...], images: int
 ) -> float:
   """Compiling and running a test of the supernet on so many images."""
-  size = config.search.channels, config.data.image_size, images
-  return EVALUATE * compile_seconds(layout, cells) + FORWARD * pass_seconds(layout, cells, *size)
+  return _test(layout, cells, config.search.channels, config.data.image_size, images)
 
 
 def search_seconds(
@@ -112,9 +111,8 @@ def train_seconds(config: ml_collections.ConfigDict, layout: tuple[str, ...], ce
 def test_seconds(config: ml_collections.ConfigDict, train_images: int, genotype: Genotype) -> float:
   """Compiling and running the test of the trained network."""
   layout = genotype.layout(config.network.layers)
-  size = config.network.channels, config.data.image_size, round(TEST_SHARE * train_images)
-  passes = FORWARD * pass_seconds(layout, genotype.cells, *size)
-  return EVALUATE * compile_seconds(layout, genotype.cells) + passes
+  images = round(TEST_SHARE * train_images)
+  return _test(layout, genotype.cells, config.network.channels, config.data.image_size, images)
 
 
 def before(
@@ -179,6 +177,11 @@ def training(
 def guess_genotype(config: ml_collections.ConfigDict) -> Genotype:
   """A genotype as large as the one that the search will find."""
   return Genotype(tuple(_guess(config, cell) for cell in plans.make(config).cells))
+
+
+def _test(layout, cells, channels, image_size, images):
+  passes = pass_seconds(layout, cells, channels, image_size, images)
+  return EVALUATE * compile_seconds(layout, cells) + FORWARD * passes
 
 
 def _operations(cell):

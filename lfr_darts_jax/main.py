@@ -13,6 +13,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.genotype import BUILT_IN
 from lfr_darts_jax.genotype import MAX_CHARACTERS
@@ -83,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _genotype_of_workdir() -> Genotype:
-  path = pathlib.Path(_WORKDIR.value or "", "genotype.json")
+  path = pathlib.Path(_WORKDIR.value or "", places.GENOTYPE)
   if _WORKDIR.value is None or not path.exists():
     raise UsageError(
       f"genotype: not given; --mode={_MODE.value} allows a file, a built-in name, or a workdir that has one"

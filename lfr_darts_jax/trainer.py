@@ -13,6 +13,7 @@ import optax
 from lfr_darts_jax import forecast
 from lfr_darts_jax import losses
 from lfr_darts_jax import optimizers
+from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
@@ -66,7 +67,7 @@ class Training:
     self._per_epoch = len(images) // config.train.batch_size
     self._total = config.train.epochs * self._per_epoch
     self._optimizer = optimizers.train_weights(config, self._per_epoch)
-    self._checkpoints = Checkpoints(workdir / "checkpoints", config)
+    self._checkpoints = Checkpoints(workdir / places.CHECKPOINTS, config)
 
   def run(self) -> tuple[TrainState, float]:
     """Trains to the end, from the newest checkpoint where there is one.
@@ -201,7 +202,7 @@ def restore(config: ml_collections.ConfigDict, network: Network, workdir: pathli
       key=jax.random.PRNGKey(0),
     )
 
-  checkpoints = Checkpoints(workdir / "checkpoints", config)
+  checkpoints = Checkpoints(workdir / places.CHECKPOINTS, config)
   restored = checkpoints.restore(lambda meta: jax.eval_shape(shapes, meta))
   checkpoints.close()
   return None if restored is None else {"params": restored[0].params, "batch_stats": restored[0].batch_stats}

@@ -13,7 +13,8 @@ from lfr_darts_jax.files import write_atomically
 
 CONFIG, GENOTYPE, RESULT, COMMANDS = "config.json", "genotype.json", "result.json", "commands.txt"
 LOCK = ".lock"
-SEARCH, SEARCH_SUMMARY, CHECKPOINTS = "search", "search/summary.json", "checkpoints"
+SEARCH, CHECKPOINTS = "search", "checkpoints"
+SEARCH_SUMMARY = f"{SEARCH}/summary.json"
 
 # Fields that do not change what a run computes, so that a continued run may have others.
 FREE_FIELDS = ("data.dir", "checkpoint.interval", "checkpoint.keep")
