@@ -21,6 +21,7 @@ from lfr_darts_jax.state import SearchState
 
 Tree = Any
 ALPHAS, WEIGHTS = 0, 1  # The two half-steps of an update, in order.
+LOOK_AHEAD = 2  # What comes before them in order 2: the weights' next step, for the alphas to look back from.
 
 
 class Batch(NamedTuple):
@@ -91,34 +92,24 @@ def unrolled_weights(gradient: Tree, params: Tree, momentum: Tree, rate: jax.Arr
   return jax.tree.map(lambda w, m, g: w - rate * (mu * m + g + decay * w), params, momentum, gradient)
 
 
-def unrolled_gradient(
-  loss: Callable[..., Any],
-  state: SearchState,
-  validation: Batch,
-  train: Batch,
-  rate: jax.Array,
-  mu: float,
-  decay: float,
-) -> tuple[Any, dict[str, jax.Array]]:
-  """Gradient by the alphas of order 2: of the validation loss behind the weights' next step.
+def mixed_derivative(
+  loss: Callable[..., Any], params: Tree, alphas: dict[str, jax.Array], direction: Tree
+) -> dict[str, jax.Array]:
+  """The vector product with the mixed second derivative in order 2's gradient (DARTS, equation 7), exactly.
+
+  DARTS takes a finite difference for it. Here the gradient by the alphas is differentiated along a direction of the
+  weights, forward over reverse: twice the cost of that gradient, and no intermediates but its own.
 
   Args:
-    loss: (params, alphas, batch) to (loss, auxiliary).
-    state: where to take it.
-    validation: the alphas' batch.
-    train: the weights' batch.
-    rate, mu, decay: see `unrolled_weights`.
+    loss: (params, alphas) to (loss, auxiliary).
+    params, alphas: where to take it.
+    direction: like `params`.
 
   Returns:
-    `((loss, auxiliary), gradient)` as `jax.value_and_grad` gives them.
+    d/de of the gradient of `loss(params + e direction, alphas)` by the alphas, at e = 0.
   """
-
-  def objective(alphas):
-    gradient = jax.grad(lambda p: loss(p, alphas, train)[0])(state.params)
-    momentum = optax.tree.get(state.weight_state, "trace")
-    return loss(unrolled_weights(gradient, state.params, momentum, rate, mu, decay), alphas, validation)
-
-  return jax.value_and_grad(objective, has_aux=True)(state.alphas)
+  gradient = lambda p: jax.grad(lambda a: loss(p, a)[0])(alphas)
+  return jax.jvp(gradient, (params,), (direction,))[1]
 
 
 class Updates:
@@ -191,48 +182,68 @@ class Updates:
     return Batch(augment.normalize(images, self._mean, self._deviation), labels, dropout_key)
 
   def _many(self, state, split, halves, stop):
-    """A loop over half-steps; the warm-up skips those of the alphas."""
+    """A loop over gradients, all of which one compiled function takes; the warm-up needs those of the weights alone."""
+    order_2 = self._config.search.order == 2
 
     def first(step):
-      return jnp.where(step < self._warmup, WEIGHTS, ALPHAS)
+      return jnp.where(step < self._warmup, WEIGHTS, LOOK_AHEAD if order_2 else ALPHAS)
 
     def body(carry):
-      state, half, sums = carry
-      state, loss, accuracy = self._half_step(state, split, halves, half)
-      sums = Sums(*(s.at[half].add(jnp.asarray(v, s.dtype)) for s, v in zip(sums, (loss, accuracy, 1), strict=True)))
-      state = state.replace(step=state.step + half)
-      return state, jnp.where(half == ALPHAS, WEIGHTS, first(state.step)), sums
+      state, ahead, stage, sums = carry
+      state, ahead, loss, accuracy = self._take(state, ahead, split, halves, stage)
+      counts = (stage != LOOK_AHEAD) * jnp.array([loss, accuracy, 1], jnp.float32)
+      half = _half(stage)
+      sums = Sums(*(s.at[half].add(v) for s, v in zip(sums, counts, strict=True)))
+      state = state.replace(step=state.step + (stage == WEIGHTS))
+      following = jnp.select([stage == LOOK_AHEAD, stage == ALPHAS], [ALPHAS, WEIGHTS], first(state.step))
+      return state, ahead, following, sums
 
-    start = (state, first(state.step), Sums(*(jnp.zeros(2, jnp.float32),) * 3))
-    state, _, sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, start)
+    ahead = state.params if order_2 else None
+    start = (state, ahead, first(state.step), Sums(*(jnp.zeros(2, jnp.float32),) * 3))
+    state, _, _, sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, start)
     return state, sums
 
-  def _half_step(self, state, split, halves, half):
-    batch = self.batch(state, split, halves, half)
-    loss = functools.partial(self._loss, step=state.step, batch_stats=state.batch_stats)
-    both = lambda: jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(state.params, state.alphas, batch)
-    if self._config.search.order == 1:
-      # Both half-steps share one compiled gradient, which halves the time to compile; that of the weights is wasted
-      # on the validation batch.
-      (value, (batch_stats, accuracy)), (by_weights, by_alphas) = both()
-    else:
-      (value, (batch_stats, accuracy)), (by_weights, by_alphas) = jax.lax.cond(
-        half == ALPHAS, lambda: self._unrolled(loss, state, split, halves, batch), both
-      )
-    state = jax.lax.cond(
-      half == ALPHAS,
-      lambda: self.move_alphas(state, by_alphas),
-      lambda: self.move_weights(state, by_weights, batch_stats),
-    )
-    return state, value, accuracy
+  def _take(self, state, ahead, split, halves, stage):
+    """One gradient, and the step that it is for.
 
-  def _unrolled(self, loss, state, split, halves, batch):
-    search = self._config.search
-    rate = self._rate(state.step) if search.inner_learning_rate is None else search.inner_learning_rate
-    value, gradient = unrolled_gradient(
-      loss, state, batch, self.batch(state, split, halves, WEIGHTS), rate, search.momentum, search.weight_decay
+    Both halves share one compiled gradient, which halves the time to compile; that of the weights is wasted on the
+    validation batch in order 1.
+    """
+    batch = self.batch(state, split, halves, _half(stage))
+    loss = functools.partial(self._loss, step=state.step, batch_stats=state.batch_stats)
+    at = state.params
+    if ahead is not None:
+      at = jax.tree.map(functools.partial(jnp.where, stage == ALPHAS), ahead, state.params)
+    (value, (batch_stats, accuracy)), (by_weights, by_alphas) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
+      at, state.alphas, batch
     )
-    return value, (jax.tree.map(jnp.zeros_like, state.params), gradient)
+
+    def move_alphas():
+      gradient = by_alphas
+      if ahead is not None:
+        train = self.batch(state, split, halves, WEIGHTS)
+        correction = mixed_derivative(lambda p, a: loss(p, a, train), state.params, state.alphas, by_weights)
+        rate = self._inner_rate(state.step)
+        gradient = jax.tree.map(lambda g, c: g - rate * c, by_alphas, correction)
+      return self.move_alphas(state, gradient), ahead
+
+    def move_weights():
+      return self.move_weights(state, by_weights, batch_stats), ahead
+
+    def look_ahead():
+      return state, self._unrolled(state, by_weights)
+
+    branches = [move_alphas, move_weights] + ([look_ahead] if ahead is not None else [])
+    return *jax.lax.switch(stage, branches), value, accuracy
+
+  def _inner_rate(self, step):
+    search = self._config.search
+    return self._rate(step) if search.inner_learning_rate is None else search.inner_learning_rate
+
+  def _unrolled(self, state, gradient):
+    search, momentum = self._config.search, optax.tree.get(state.weight_state, "trace")
+    rate = self._inner_rate(state.step)
+    return unrolled_weights(gradient, state.params, momentum, rate, search.momentum, search.weight_decay)
 
   def _loss(self, params, alphas, batch, step, batch_stats):
     rate = None
@@ -253,3 +264,8 @@ class Updates:
     return state.replace(
       params=optax.apply_updates(state.params, updates), weight_state=weight_state, batch_stats=batch_stats
     )
+
+
+def _half(stage):
+  """Whose batch a stage needs."""
+  return jnp.where(stage == ALPHAS, ALPHAS, WEIGHTS)

@@ -1,18 +1,16 @@
 """Depthwise convolution that is fast on CPU, GPU and TPU.
 
 XLA's CPU backend runs a grouped `lax.conv_general_dilated` ten times slower than the same sum written as shifted
-multiply-adds, so on the CPU the sum is written out here with its own derivatives. They come from one trilinear form
+multiply-adds, so on the CPU the sum is written out here with its own transposes. They come from one trilinear form
 
     T(x, kernel, g) = sum(convolve(x, kernel) * g)
 
-whose three partial gradients are the three functions below. Each one's derivative consists of the other two, which
-closes the set: it can be differentiated any number of times in reverse mode, as the exact second order of the bilevel
-update needs.
+whose three partial gradients are the three primitives below. Each is bilinear, and its transposes are the other two,
+which closes the set: derivatives of any order exist in both modes, as the exact second order of the bilevel update
+needs.
 
 Padding is PyTorch's, `dilation * (size - 1) / 2` on every side also when strided, which is not XLA's "SAME".
 """
-
-import functools
 
 import flax.linen as nn
 import jax
@@ -20,6 +18,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from lfr_darts_jax.convolution import kernel_init
+from lfr_darts_jax.multilinear import primitive
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1, method: str = "auto") -> jax.Array:
@@ -38,7 +37,7 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 
   if method == "auto":
     method = "shifts" if jax.default_backend() == "cpu" else "conv"
   if method == "shifts":
-    return _convolve(x, kernel, stride, dilation)
+    return _convolve(x, kernel, stride=stride, dilation=dilation)
   pad = _padding(kernel, dilation)
   return lax.conv_general_dilated(
     x,
@@ -112,14 +111,6 @@ def spread(g: jax.Array, size: int, stride: int, dilation: int, pad: int, image:
   return lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *config, (0, 0, 0)])
 
 
-def saved(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-  """Residuals of a custom VJP that are its own arguments, as values of their own; XLA drops the multiplication.
-
-  jax 0.10 hands a backward rule the wrong residuals where they are arguments and a scan is differentiated twice.
-  """
-  return tuple(array * 1 for array in arrays)
-
-
 def _padding(kernel, dilation):
   return dilation * (kernel.shape[0] - 1) // 2
 
@@ -138,16 +129,27 @@ def _taps(views, kernel):
   return sum((view * tap for view, tap in zip(views[1:], taps[1:], strict=True)), views[0] * taps[0])
 
 
-# jit caches the trace, of which a supernet would otherwise make hundreds.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-@functools.partial(jax.jit, static_argnums=(2, 3))
+@primitive(
+  "depthwise",
+  (
+    lambda g, x, kernel, **p: _input_gradient(g, kernel, image=x.shape[1:3], **p),
+    lambda g, x, kernel, **p: _kernel_gradient(x, g, size=kernel.shape[0], **p),
+  ),
+  ("stride", "dilation"),
+)
 def _convolve(x, kernel, stride, dilation):
   padded = _pad_image(x, _padding(kernel, dilation))
   return _taps(shifted(padded, kernel.shape[0], stride, dilation, _outputs(x, stride)), kernel).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@primitive(
+  "depthwise_input_gradient",
+  (
+    lambda x, g, kernel, image, **p: _convolve(x, kernel, **p),
+    lambda x, g, kernel, image, **p: _kernel_gradient(x, g, size=kernel.shape[0], **p),
+  ),
+  ("stride", "dilation", "image"),
+)
 def _input_gradient(g, kernel, stride, dilation, image):
   """Gradient of T by x, `[batch, *image, channels]`: the convolution of g with the kernel turned around."""
   size = kernel.shape[0]
@@ -161,8 +163,14 @@ def _input_gradient(g, kernel, stride, dilation, image):
   return lax.map(one, g)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@primitive(
+  "depthwise_kernel_gradient",
+  (
+    lambda kernel, x, g, size, **p: _input_gradient(g, kernel, image=x.shape[1:3], **p),
+    lambda kernel, x, g, size, **p: _convolve(x, kernel, **p),
+  ),
+  ("stride", "dilation", "size"),
+)
 def _kernel_gradient(x, g, stride, dilation, size):
   """Gradient of T by the kernel, `[size, size, 1, channels]`, in one pass over the image for all taps."""
   accumulate = jnp.promote_types(x.dtype, jnp.float32)
@@ -172,38 +180,3 @@ def _kernel_gradient(x, g, stride, dilation, size):
   zeros = (jnp.zeros((), accumulate),) * len(products)
   sums = lax.reduce(products, zeros, lambda a, b: tuple(p + q for p, q in zip(a, b, strict=False)), (0, 1, 2))
   return jnp.stack(sums).reshape(size, size, 1, x.shape[-1]).astype(x.dtype)
-
-
-def _convolve_forward(x, kernel, stride, dilation):
-  return _convolve(x, kernel, stride, dilation), saved(x, kernel)
-
-
-def _convolve_backward(stride, dilation, residuals, g):
-  x, kernel = residuals
-  return (
-    _input_gradient(g, kernel, stride, dilation, x.shape[1:3]),
-    _kernel_gradient(x, g, stride, dilation, kernel.shape[0]),
-  )
-
-
-def _input_gradient_forward(g, kernel, stride, dilation, image):
-  return _input_gradient(g, kernel, stride, dilation, image), saved(g, kernel)
-
-
-def _input_gradient_backward(stride, dilation, image, residuals, x):
-  g, kernel = residuals
-  return _convolve(x, kernel, stride, dilation), _kernel_gradient(x, g, stride, dilation, kernel.shape[0])
-
-
-def _kernel_gradient_forward(x, g, stride, dilation, size):
-  return _kernel_gradient(x, g, stride, dilation, size), saved(x, g)
-
-
-def _kernel_gradient_backward(stride, dilation, size, residuals, kernel):
-  x, g = residuals
-  return _input_gradient(g, kernel, stride, dilation, x.shape[1:3]), _convolve(x, kernel, stride, dilation)
-
-
-_convolve.defvjp(_convolve_forward, _convolve_backward)
-_input_gradient.defvjp(_input_gradient_forward, _input_gradient_backward)
-_kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward)

@@ -10,15 +10,15 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from lfr_darts_jax.depthwise import saved
 from lfr_darts_jax.depthwise import shifted
 from lfr_darts_jax.depthwise import spread
+from lfr_darts_jax.multilinear import primitive
 
 SIZE = 3
 PAD = 1
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, stride: int) -> jax.Array:
   """Maximum over 3x3 windows, padded by one; the first maximum of a window takes the gradient, as in PyTorch.
 
@@ -30,6 +30,12 @@ def max_pool(x: jax.Array, stride: int) -> jax.Array:
     `[batch, ceil(height / stride), ceil(width / stride), channels]`.
   """
   return _maximum(x, stride)[0]
+
+
+@max_pool.defjvp
+def _max_pool_jvp(stride, primals, tangents):
+  best, winner = _maximum(primals[0], stride)
+  return best, _gather(tangents[0], winner, stride=stride)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -48,8 +54,20 @@ def _maximum(x, stride):
   return lax.map(one, x)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-@functools.partial(jax.jit, static_argnums=(2, 3))
+@primitive(
+  "max_pool_gather",
+  (lambda g, x, winner, stride: _scatter(g, winner, stride=stride, image=x.shape[1:3]), None),
+  ("stride",),
+)
+def _gather(x, winner, stride):
+  """Reads at each output the pixel that won, `[batch, height / stride, width / stride, channels]`."""
+  views = shifted(jnp.pad(x, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0))), SIZE, stride, 1, winner.shape[1:3])
+  return sum(jnp.where(winner == tap, view, 0) for tap, view in enumerate(views))
+
+
+@primitive(
+  "max_pool_scatter", (lambda x, g, winner, stride, image: _gather(x, winner, stride=stride), None), ("stride", "image")
+)
 def _scatter(g, winner, stride, image):
   """Sends each output's gradient to the pixel that won: `[batch, *image, channels]`."""
   # Input pixel p is tap t of the output at p - t, so the views run through the taps backwards.
@@ -60,22 +78,3 @@ def _scatter(g, winner, stride, image):
   )
   last = SIZE * SIZE - 1
   return sum(jnp.where(won == last - tap, view, 0) for tap, (view, won) in enumerate(views))
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _gather(x, winner, stride):
-  """Reads at each output the pixel that won: the transpose of `_scatter`."""
-  views = shifted(jnp.pad(x, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0))), SIZE, stride, 1, winner.shape[1:3])
-  return sum(jnp.where(winner == tap, view, 0) for tap, view in enumerate(views))
-
-
-def _max_pool_forward(x, stride):
-  best, winner = _maximum(x, stride)
-  return best, (winner, x.shape[1:3])
-
-
-max_pool.defvjp(_max_pool_forward, lambda stride, residuals, g: (_scatter(g, residuals[0], stride, residuals[1]),))
-_scatter.defvjp(
-  lambda g, winner, stride, image: (_scatter(g, winner, stride, image), saved(winner)),
-  lambda stride, image, residuals, x: (_gather(x, residuals[0], stride), None),
-)
