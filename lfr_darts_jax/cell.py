@@ -1,5 +1,6 @@
 """MixedOp and Cell: the DARTS cell, mixed while candidates compete, discrete once it is derived."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -186,15 +187,11 @@ class Cell(nn.Module):
     keys = None if skip_dropout is None else jax.random.split(self.make_rng("dropout"), len(connections))
 
     # Without checkpointing the backward pass would keep every intermediate of every edge.
-    @jax.checkpoint
-    def mix(x, variables, weights, live, key):
-      rngs = {} if key is None else {"dropout": key}
-      y, updated = op.apply(variables, x, weights, train, live, skip_dropout, rngs=rngs, mutable=["batch_stats"])
-      return y, updated.get("batch_stats", {})
+    mix = jax.checkpoint(functools.partial(_mix, op.clone(parent=None, name=None), train))
 
     def body(states, edge):
       source, target, *arguments = edge
-      y, statistics = mix((states if inputs is None else inputs)[source], *arguments)
+      y, statistics = mix((states if inputs is None else inputs)[source], *arguments, skip_dropout)
       return states.at[target].add(y), statistics
 
     sources, targets = (jnp.array([c[i] for c in connections]) for i in (0, 1))
@@ -203,8 +200,21 @@ class Cell(nn.Module):
       for i, (name, (_, _, ops)) in enumerate(zip(names, connections, strict=False)):
         # In a fixed order: the program's key in the compilation cache depends on it.
         for operation in (o for o in union if o in ops and o in statistics):
-          self.scope.put_variable("batch_stats", name, {operation: jax.tree.map(lambda s: s[i], statistics[operation])})
+          self.scope.put_variable(
+            "batch_stats",
+            name,
+            {operation: jax.tree.map(lambda s: jax.lax.index_in_dim(s, i, keepdims=False), statistics[operation])},
+          )
     return states
+
+
+# Layers of equal shapes and candidates share one trace.
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _mix(op, train, x, variables, weights, live, key, skip_dropout):
+  rngs = {} if key is None else {"dropout": key}
+  y, updated = op.apply(variables, x, weights, train, live, skip_dropout, rngs=rngs, mutable=["batch_stats"])
+  # Nothing is ever learnt from running statistics, and without derivatives they take less to trace.
+  return y, jax.lax.stop_gradient(updated.get("batch_stats", {}))
 
 
 def _stack(trees: list[Tree]) -> Tree:
