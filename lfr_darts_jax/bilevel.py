@@ -191,7 +191,7 @@ class Updates:
     def body(carry):
       state, ahead, stage, sums = carry
       state, ahead, loss, accuracy = self._take(state, ahead, split, halves, stage)
-      counts = (stage != LOOK_AHEAD) * jnp.array([loss, accuracy, 1], jnp.float32)
+      counts = (stage != LOOK_AHEAD) * jnp.array([loss, accuracy, 1.0])
       half = _half(stage)
       sums = Sums(*(s.at[half].add(v) for s, v in zip(sums, counts, strict=True)))
       state = state.replace(step=state.step + (stage == WEIGHTS))
@@ -199,7 +199,7 @@ class Updates:
       return state, ahead, following, sums
 
     ahead = state.params if order_2 else None
-    start = (state, ahead, first(state.step), Sums(*(jnp.zeros(2, jnp.float32),) * 3))
+    start = (state, ahead, first(state.step), Sums(*(jnp.zeros(2),) * 3))
     state, _, _, sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, start)
     return state, sums
 

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import optax
 import pytest
 
 from lfr_darts_jax import bilevel
+from lfr_darts_jax import operations
 from lfr_darts_jax.data import batches
 from lfr_darts_jax.state import SearchState
 
@@ -174,3 +176,49 @@ def test_order_2_compiled_equals_order_2_operation_by_operation(x64, supernet, s
   compiled = jax.jit(gradient)(alphas)
   with jax.disable_jit():
     np.testing.assert_allclose(compiled, gradient(alphas), rtol=1e-9, atol=1e-12)
+
+
+def plain(net, monkeypatch):
+  """The same supernet the way it reads in the paper: every edge written out, everything by XLA's own convolutions."""
+  monkeypatch.setattr(
+    operations, "max_pool", lambda x, stride: nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
+  )
+  monkeypatch.setattr(operations, "convolution", functools.partial(nn.Conv, use_bias=False))
+  monkeypatch.setattr(operations, "pointwise", functools.partial(nn.Dense, use_bias=False))
+  return dataclasses.replace(net.network, edges="unroll", depthwise="conv")
+
+
+@pytest.mark.parametrize("dtype,steps,tolerance", [("float64", 20, 1e-9), ("float32", 5, 1e-5)])
+def test_losses_equal_those_of_the_straightforward_formulation(
+  config, supernet, monkeypatch, request, dtype, steps, tolerance
+):
+  if dtype == "float64":
+    request.getfixturevalue("x64")
+  net = supernet(layout=("n0", "r0"), nodes=2, channels=4, edges="scan")
+  updates, state, split, halves = make(config, net)
+  ours, fast = [], jax.tree.map(jnp.array, state)
+  for step in range(1, steps + 1):
+    fast, sums = updates.run(fast, split, halves, step)
+    ours.append(np.asarray(sums.loss))
+  network = plain(net, monkeypatch)
+  loss = functools.partial(bilevel.supernet_loss, network, net.live)
+
+  @jax.jit
+  def update(state):
+    validation, train = (updates.batch(state, split, halves, half) for half in (bilevel.ALPHAS, bilevel.WEIGHTS))
+    validation_loss, by_alphas = jax.value_and_grad(
+      lambda a: loss(state.params, a, state.batch_stats, validation, None)[0]
+    )(state.alphas)
+    state = updates.move_alphas(state, by_alphas)
+    (train_loss, (statistics, _)), by_weights = jax.value_and_grad(
+      lambda p: loss(p, state.alphas, state.batch_stats, train, None), has_aux=True
+    )(state.params)
+    state = updates.move_weights(state, by_weights, statistics)
+    return state.replace(step=state.step + 1), jnp.stack([validation_loss, train_loss])
+
+  theirs = []
+  for _ in range(steps):
+    state, losses = update(state)
+    theirs.append(losses)
+  np.testing.assert_allclose(ours, theirs, rtol=tolerance)
+  assert abs(theirs[-1][1] - theirs[0][1]) > 0.1
