@@ -30,6 +30,7 @@ from lfr_darts_jax.journal import Journal
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import Network
 from lfr_darts_jax.network import supernet
+from lfr_darts_jax.profiling import Profiler
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.relaxation import mixture_weights
 from lfr_darts_jax.state import SearchState
@@ -101,6 +102,7 @@ class Search:
     self._total = forecast.updates_per_iteration(config, len(images))
     for iteration in self._plan.iterations:
       supernet(config, iteration.layout, self._plan.cells)
+    self._profiler = Profiler(workdir, config.profile)
     self._journal = Journal(metrics, progress, self._total)
     self._checkpoints = Checkpoints(workdir / places.SEARCH, config)
     self._started = time.monotonic()
@@ -167,8 +169,9 @@ class Search:
       ):
         updates.compile(state, self._split, self._halves)
     began = time.monotonic()
-    state, sums = updates.run(state, self._split, self._halves, stop)
-    sums = bilevel.Sums(*map(np.asarray, sums))
+    with self._profiler.dispatch(f"search_{place.iteration + 1}"):
+      state, sums = updates.run(state, self._split, self._halves, stop)
+      sums = bilevel.Sums(*map(np.asarray, sums))
     seconds = time.monotonic() - began
     weights = self._weights(place, state) if self._journal.shows_alphas(start, stop) else {}
     figures = self._journal.dispatch(place.iteration, stop, sums, weights)

@@ -21,6 +21,7 @@ from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import Network
+from lfr_darts_jax.profiling import Profiler
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.state import TrainState
 
@@ -67,6 +68,7 @@ class Training:
     self._per_epoch = len(images) // config.train.batch_size
     self._total = config.train.epochs * self._per_epoch
     self._optimizer = optimizers.train_weights(config, self._per_epoch)
+    self._profiler = Profiler(workdir, config.profile)
     self._checkpoints = Checkpoints(workdir / places.CHECKPOINTS, config)
 
   def run(self) -> tuple[TrainState, float]:
@@ -109,8 +111,10 @@ class Training:
 
   def _dispatch(self, updates, state, start, stop):
     began = time.monotonic()
-    state, (loss, accuracy) = updates(state, self._split, jax.device_put(np.int32(stop)))
-    values = {"train_loss": float(loss) / (stop - start), "train_accuracy": float(accuracy) / (stop - start)}
+    with self._profiler.dispatch("train"):
+      state, sums = updates(state, self._split, jax.device_put(np.int32(stop)))
+      loss, accuracy = map(float, sums)
+    values = {"train_loss": loss / (stop - start), "train_accuracy": accuracy / (stop - start)}
     self._metrics.write("train", 0, stop, values, stop)
     seconds = time.monotonic() - began
     rate = (stop - start) * self._config.train.batch_size / seconds

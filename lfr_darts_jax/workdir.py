@@ -12,12 +12,12 @@ from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.files import write_atomically
 
 CONFIG, GENOTYPE, RESULT, COMMANDS = "config.json", "genotype.json", "result.json", "commands.txt"
-LOCK = ".lock"
+LOCK, PROFILE = ".lock", "profile"
 SEARCH, CHECKPOINTS = "search", "checkpoints"
 SEARCH_SUMMARY = f"{SEARCH}/summary.json"
 
 # Fields that do not change what a run computes, so that a continued run may have others.
-FREE_FIELDS = ("data.dir", "checkpoint.interval", "checkpoint.keep")
+FREE_FIELDS = ("data.dir", "checkpoint.interval", "checkpoint.keep", "profile")
 # Those of the final network, which may change as long as only the search is done; the stem is the supernet's too.
 FINAL_FIELDS = ("train.", "network.channels", "network.layers")
 
