@@ -34,10 +34,17 @@ class Checkpoints:
     )
     self._saved = time.monotonic()
 
-  def save(self, step: int, state: Tree, meta: Meta, now: bool = False) -> None:
-    """Saves where `checkpoint.interval` seconds have passed since the last time, or `now`; the same step only once."""
-    if not now and time.monotonic() - self._saved < self._interval:
-      return
+  @property
+  def due(self) -> bool:
+    """Whether `checkpoint.interval` seconds have passed since the last save."""
+    return time.monotonic() - self._saved >= self._interval
+
+  def preempted(self, step: int) -> bool:
+    """Whether a notice of preemption has reached all processes (JAX's preemption service, where one runs)."""
+    return self._manager.reached_preemption(step)
+
+  def save(self, step: int, state: Tree, meta: Meta) -> None:
+    """Saves a step, the same one only once."""
     if step not in self._manager.all_steps():
       items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
       self._manager.save(step, args=items, force=True)

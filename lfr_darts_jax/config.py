@@ -150,6 +150,8 @@ FIELDS: dict[str, Field] = {
     "checkpoint.interval": _number(300.0, 0.0, 1e9, "seconds between checkpoints; 0: after every dispatch"),
     "checkpoint.keep": _integer(2, 1, "checkpoints kept", 1000),
 
+    "recovery.retries": _integer(3, 0, "how often a run goes back to its last good checkpoint, with another order of data, when numbers are no longer finite; our choice", 1000),
+
     "profile": _flag(False, "whether the first dispatch of every iteration and of the training is traced into DIR/profile, for XProf or TensorBoard; our choice"),
 }
 # fmt: on

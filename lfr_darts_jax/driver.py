@@ -15,6 +15,7 @@ from lfr_darts_jax import deepen
 from lfr_darts_jax import forecast
 from lfr_darts_jax import plans
 from lfr_darts_jax import prune
+from lfr_darts_jax import recovery
 from lfr_darts_jax import transplant
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
@@ -47,12 +48,14 @@ class _Place:
     cells: every cell's candidates.
     pruned: rounds done in this iteration.
     seconds: of search so far, over all processes.
+    retries: how often the search went back because numbers were not finite.
   """
 
   iteration: int
   cells: tuple[Cell, ...]
   pruned: int
   seconds: float
+  retries: int
 
   def to_json(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -62,7 +65,7 @@ class _Place:
     cells = tuple(
       Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"]
     )
-    return cls(value["iteration"], cells, value["pruned"], value["seconds"])
+    return cls(value["iteration"], cells, value["pruned"], value["seconds"], value["retries"])
 
 
 class Search:
@@ -116,26 +119,41 @@ class Search:
     Raises:
       Interrupted: after a signal; the state is saved.
     """
-    place = _Place(0, self._plan.cells, 0, 0.0)
-    restored = self._checkpoints.restore(self._shapes)
-    if restored is None:
-      self._metrics.rewind("search", 0, 0, 0)
-      state = self._start(place)
-    else:
-      state, meta = restored
-      place = _Place.from_json(meta)
-      step = int(state.step)
-      self._metrics.rewind("search", place.iteration, step, self._global_step(place, state))
+    place, state = self._resume()
+    step = int(state.step)
+    if place.iteration or step:
       for part, work in forecast.before(self._config, self._plan, place.iteration, step, self._total).items():
         self._progress.skip(part, work)
       self._progress.say(f"continuing the search at iteration {place.iteration + 1}, update {step}")
-    before = place.seconds
+    self._started -= place.seconds
     while place.iteration < len(self._plan.iterations):
-      state = self._iterate(place, state, before)
+      try:
+        place, state = self._iterate(place, state)
+      except recovery.NotFinite as error:
+        place, state = self._go_back(place, error)
     self._checkpoints.close()
-    return Genotype(place.cells), before + time.monotonic() - self._started
+    return Genotype(place.cells), time.monotonic() - self._started
 
-  def _iterate(self, place, state, seconds_before):
+  def _resume(self):
+    """Place and state of the newest checkpoint, or of the beginning."""
+    restored = self._checkpoints.restore(self._shapes)
+    if restored is None:
+      self._metrics.rewind("search", 0, 0, 0)
+      place = _Place(0, self._plan.cells, 0, 0.0, 0)
+      return place, self._start(place, lambda stopping: None)
+    state, meta = restored
+    place, step = _Place.from_json(meta), int(state.step)
+    self._metrics.rewind("search", place.iteration, step, place.iteration * self._total + step)
+    return place, state
+
+  def _go_back(self, place, error):
+    phase = f"search, iteration {place.iteration + 1}"
+    retries = recovery.retry(error, phase, place.retries, self._config.recovery.retries, self._progress.say)
+    place, state = self._resume()
+    place.retries = retries
+    return place, recovery.another_order(state, retries)
+
+  def _iterate(self, place, state):
     """One iteration, from wherever it stands: updates and rounds of pruning, then derivation and deepening."""
     iteration = self._plan.iterations[place.iteration]
     rounds = iteration.round_steps(self._total)
@@ -148,16 +166,18 @@ class Search:
       while place.pruned < len(rounds) and step >= rounds[place.pruned][0]:
         state = self._prune(place, state, rounds[place.pruned][1])
         updates = self._updates(place)
-      place.seconds = seconds_before + time.monotonic() - self._started
-      if step < self._total:
-        self._save(place, state)
-    state = self._finish(place, state)
+      place.seconds = time.monotonic() - self._started
+      self._safe_point(place, state)
+    # Where a signal finds the search before its next iteration begins, it will end this one again.
+    updated = dataclasses.replace(place), state
+    save = lambda stopping: self._save(*updated, stopping)
+    state = self._finish(place, state, save)
     if place.iteration + 1 < len(self._plan.iterations):
-      state = self._deepen(place, state)
-      self._save(place, state)
+      state = self._deepen(place, state, save)
+      self._safe_point(place, state)
     else:
       place.iteration += 1
-    return state
+    return place, state
 
   def _dispatch(self, place, updates, state, stop):
     iteration = self._plan.iterations[place.iteration]
@@ -167,12 +187,20 @@ class Search:
       with self._progress.waiting(
         forecast.SEARCH_BUILD, work, f"compiling a supernet of {len(iteration.layout)} layers"
       ):
-        updates.compile(state, self._split, self._halves)
+        self._interrupt.meanwhile(
+          lambda: updates.compile(state, self._split, self._halves),
+          lambda stopping: self._save(place, state, stopping),
+        )
     began = time.monotonic()
     with self._profiler.dispatch(f"search_{place.iteration + 1}"):
       state, sums = updates.run(state, self._split, self._halves, stop)
       sums = bilevel.Sums(*map(np.asarray, sums))
     seconds = time.monotonic() - began
+    recovery.check(stop, {"alphas": state.alphas})
+    if not np.isfinite(sums.loss).all():
+      # The weights would take long to look through after every dispatch, and name the culprit better than the loss.
+      recovery.check(stop, {"params": state.params})
+      recovery.check(stop, {"loss": sums.loss})
     weights = self._weights(place, state) if self._journal.shows_alphas(start, stop) else {}
     figures = self._journal.dispatch(place.iteration, stop, sums, weights)
     images = sums.batches.sum() * self._config.search.batch_size
@@ -230,11 +258,11 @@ class Search:
       weight_state=transplant.graft(updates.weight_optimizer.init(params), state.weight_state),
     )
 
-  def _finish(self, place, state):
+  def _finish(self, place, state, save):
     """Logs the iteration's outcome and reduces its cells to what it keeps; returns the state that goes with them."""
     iteration = self._plan.iterations[place.iteration]
     weights = self._weights(place, state)
-    accuracy = self._validate(place, state, weights)
+    accuracy = self._interrupt.meanwhile(lambda: self._validate(place, state, weights), save)
     strength = self._strengths(place, state)
 
     def reduce(cell):
@@ -265,12 +293,12 @@ class Search:
       )
     return 1 - tested.error / 100
 
-  def _deepen(self, place, state):
+  def _deepen(self, place, state, save):
     """Moves on to the next iteration and returns the state in which it starts."""
     old, new = self._plan.iterations[place.iteration : place.iteration + 2]
     place.iteration += 1
     place.pruned = 0
-    fresh = self._start(place)
+    fresh = self._start(place, save)
     if not new.inherit:
       return fresh
     inherit = lambda f, b: deepen.inherit(f, b, old.layout, new.layout)
@@ -295,11 +323,11 @@ class Search:
       iteration.skip_dropout,
     )
 
-  def _start(self, place) -> SearchState:
+  def _start(self, place, save) -> SearchState:
     layout = self._plan.iterations[place.iteration].layout
     work = forecast.build_seconds(layout, place.cells)
     with self._progress.waiting(forecast.SEARCH_BUILD, work, f"building a supernet of {len(layout)} layers"):
-      return self._initial(place)
+      return self._interrupt.meanwhile(lambda: self._initial(place), save)
 
   def _initial(self, place) -> SearchState:
     iteration = self._plan.iterations[place.iteration]
@@ -327,9 +355,17 @@ class Search:
   def _shapes(self, meta):
     return jax.eval_shape(lambda: self._initial(_Place.from_json(meta)))
 
-  def _global_step(self, place, state):
-    return place.iteration * self._total + int(state.step)
+  def _safe_point(self, place, state):
+    self._interrupt.safe_point(
+      lambda stopping: self._save(place, state, stopping), self._checkpoints.preempted(self._number(place, state))
+    )
 
-  def _save(self, place, state):
-    step, meta = self._global_step(place, state), place.to_json()
-    self._interrupt.safe_point(lambda stopping: self._checkpoints.save(step, state, meta, stopping))
+  def _save(self, place, state, now):
+    """Saves where it is due, or `now`; never what could not be gone on with."""
+    if now or self._checkpoints.due:
+      recovery.check(int(state.step), state)
+      self._checkpoints.save(self._number(place, state), state, place.to_json())
+
+  def _number(self, place, state):
+    """Of a checkpoint: the end of an iteration has one of its own, apart from the beginning of the next."""
+    return place.iteration * (self._total + 1) + int(state.step)

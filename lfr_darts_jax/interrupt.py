@@ -1,8 +1,15 @@
-"""Ctrl-C and SIGTERM end a run at the next safe point, after its state is saved."""
+"""Ctrl-C, SIGTERM and preemption notices end a run at the next safe point, after its state is saved."""
 
 from collections.abc import Callable
+from concurrent import futures
 import signal
+import threading
 import types
+from typing import Any
+from typing import TypeVar
+
+POLL_SECONDS = 0.1
+Result = TypeVar("Result")
 
 
 class Interrupted(Exception):
@@ -33,17 +40,48 @@ class Interrupt:
       raise KeyboardInterrupt
     self._number = number
 
-  def safe_point(self, save: Callable[[bool], None]) -> None:
+  def safe_point(self, save: Callable[[bool], None], preempted: bool = False) -> None:
     """A point at which a run may stop.
 
     Args:
       save: saves the state; its argument says whether the run stops here, so that it must.
+      preempted: whether the machine's notice of preemption has come, which counts as SIGTERM.
 
     Raises:
       Interrupted: where a signal had come before `save` was called. One that comes meanwhile waits for the next point,
         since `save` did not know of it.
     """
-    number = self._number
+    number = self._number or (signal.SIGTERM if preempted else None)
     save(number is not None)
     if number is not None:
       raise Interrupted(number)
+
+  def meanwhile(self, work: Callable[[], Result], save: Callable[[bool], None]) -> Result:
+    """Waits for long work, during which the state does not change, and stops as soon as a signal comes.
+
+    Python's signal handlers wait until a call into the compiler returns, so the work is done in a thread, which is left
+    behind where the run stops.
+
+    Args:
+      work: what to do.
+      save: see `safe_point`; called where a signal has come, and only then.
+
+    Returns:
+      What `work` returns.
+
+    Raises:
+      Interrupted: after a signal; the state is saved.
+    """
+    future: futures.Future[Any] = futures.Future()
+
+    def target():
+      try:
+        future.set_result(work())
+      except BaseException as error:
+        future.set_exception(error)
+
+    threading.Thread(target=target, daemon=True).start()
+    while not futures.wait([future], POLL_SECONDS).done:
+      if self._number is not None:
+        self.safe_point(save)
+    return future.result()

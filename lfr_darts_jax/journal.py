@@ -9,6 +9,7 @@ import numpy as np
 
 from lfr_darts_jax import bilevel
 from lfr_darts_jax.genotype import Cell
+from lfr_darts_jax.metrics import OUTCOME
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.relaxation import entropy
@@ -77,7 +78,7 @@ class Journal:
       values |= {
         f"alphas/{cell.name}": weights[cell.name],
         **_candidates([cell]),
-        f"entropy/{cell.name}": uncertainty,
+        f"{OUTCOME}{cell.name}": uncertainty,
         f"skip_connects/{cell.name}": identities,
       }
       lines.append(

@@ -16,6 +16,7 @@ from lfr_darts_jax import config as schema
 from lfr_darts_jax.files import write_atomically
 
 NAME, PHASES = "metrics.jsonl", ("search", "train", "test")
+OUTCOME = "entropy/"  # Begins a name in the last line of an iteration of the search, and in no other.
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -46,13 +47,17 @@ class Metrics:
     self._writers: dict[str, SummaryWriter] = {}
 
   def rewind(self, phase: str, iteration: int, step: int, event_step: int) -> None:
-    """Drops what a run to be resumed at this position has written beyond it; arguments as of `write`."""
+    """Drops what a run to be resumed at this position has written beyond it; arguments as of `write`.
+
+    The outcome of the position's own iteration lies beyond it, since an iteration is resumed before its end.
+    """
     self.close()
     self._writer(phase, purge_step=event_step)
     if not self._path.exists():
       return
-    position = (PHASES.index(phase), iteration, step)
-    at = lambda entry: (PHASES.index(entry["phase"]), entry["iteration"], entry["step"])
+    position = (PHASES.index(phase), iteration, step, False)
+    ends = lambda entry: any(name.startswith(OUTCOME) for name in entry)
+    at = lambda entry: (PHASES.index(entry["phase"]), entry["iteration"], entry["step"], ends(entry))
     kept = itertools.takewhile(lambda entry: at(entry) <= position, read(self._path.parent))
     write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
 

@@ -13,6 +13,7 @@ import optax
 from lfr_darts_jax import forecast
 from lfr_darts_jax import losses
 from lfr_darts_jax import optimizers
+from lfr_darts_jax import recovery
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
 from lfr_darts_jax.data import augment
@@ -80,40 +81,67 @@ class Training:
     Raises:
       Interrupted: after a signal; the state is saved.
     """
-    began, before = time.monotonic(), 0.0
+    state, meta = self._resume()
+    if int(state.step):
+      self._progress.skip(forecast.TRAIN, self._work(int(state.step)))
+      self._progress.say(f"continuing the training at update {int(state.step)} of {self._total}")
+    began = time.monotonic() - meta["seconds"]
+    updates = None
+    while int(state.step) < self._total:
+      updates = updates or self._compile(state, meta)
+      try:
+        state = self._dispatch(updates, state)
+        meta["seconds"] = time.monotonic() - began
+        step = int(state.step)
+        self._interrupt.safe_point(
+          lambda stopping: self._save(state, meta, stopping or step == self._total), self._checkpoints.preempted(step)
+        )
+      except recovery.NotFinite as error:
+        allowed = self._config.recovery.retries
+        retries = recovery.retry(error, "training", meta["retries"], allowed, self._progress.say)
+        state, meta = self._resume()
+        state, meta["retries"] = recovery.another_order(state, retries), retries
+    self._checkpoints.close()
+    return state, meta["seconds"]
+
+  def _resume(self):
+    """State of the newest checkpoint, or of the beginning; and, as kept with it, seconds and retries so far."""
     restored = self._checkpoints.restore(lambda _: jax.eval_shape(self._initial))
     if restored is None:
       with self._waiting(forecast.build_seconds, f"building the network of {len(self._network.layout)} layers"):
-        state = self._initial()
-    else:
-      state, meta = restored
-      before = meta["seconds"]
-      self._progress.skip(forecast.TRAIN, self._work(int(state.step)))
-      self._progress.say(f"continuing the training at update {int(state.step)} of {self._total}")
-    step = int(state.step)
+        restored = (
+          self._interrupt.meanwhile(self._initial, lambda stopping: None),
+          {"seconds": 0.0, "retries": 0},
+        )
+    step = int(restored[0].step)
     self._metrics.rewind("train", 0, step, step)
-    chunk = self._config.train.updates_per_dispatch
-    if step < self._total:
-      with self._waiting(forecast.compile_seconds, f"compiling the training of {len(self._network.layout)} layers"):
-        updates = jax.jit(self._many, donate_argnums=0).lower(state, self._split, jnp.int32(0)).compile()
-    seconds = before
-    while step < self._total:
-      state, step = self._dispatch(updates, state, step, min((step // chunk + 1) * chunk, self._total))
-      seconds = before + time.monotonic() - began
-      self._interrupt.safe_point(
-        lambda stopping: self._checkpoints.save(step, state, {"seconds": seconds}, stopping or step == self._total)
-      )
-    self._checkpoints.close()
-    return state, seconds
+    return restored
+
+  def _compile(self, state, meta):
+    compiled = lambda: jax.jit(self._many, donate_argnums=0).lower(state, self._split, jnp.int32(0)).compile()
+    with self._waiting(forecast.compile_seconds, f"compiling the training of {len(self._network.layout)} layers"):
+      return self._interrupt.meanwhile(compiled, lambda stopping: self._save(state, meta, stopping))
+
+  def _save(self, state, meta, now):
+    """Saves where it is due, or `now`; never what could not be gone on with."""
+    if now or self._checkpoints.due:
+      step = int(state.step)
+      recovery.check(step, state)
+      self._checkpoints.save(step, state, meta)
 
   def _waiting(self, work, text):
     return self._progress.waiting(forecast.TRAIN_BUILD, work(self._network.layout, self._network.cells), text)
 
-  def _dispatch(self, updates, state, start, stop):
-    began = time.monotonic()
+  def _dispatch(self, updates, state):
+    began, start = time.monotonic(), int(state.step)
+    chunk = self._config.train.updates_per_dispatch
+    stop = min((start // chunk + 1) * chunk, self._total)
     with self._profiler.dispatch("train"):
       state, sums = updates(state, self._split, jax.device_put(np.int32(stop)))
       loss, accuracy = map(float, sums)
+    if not np.isfinite(loss):
+      recovery.check(stop, {"params": state.params})
+      recovery.check(stop, {"loss": np.float64(loss)})
     values = {"train_loss": loss / (stop - start), "train_accuracy": accuracy / (stop - start)}
     self._metrics.write("train", 0, stop, values, stop)
     seconds = time.monotonic() - began
@@ -126,7 +154,7 @@ class Training:
       f"train epoch {epoch}/{self._config.train.epochs}",
       f"loss {values['train_loss']:.3f} accuracy {values['train_accuracy']:.3f} | {rate:.0f} images/s",
     )
-    return state, stop
+    return state
 
   def _work(self, step):
     return step * forecast.train_seconds(self._config, self._network.layout, self._network.cells)

@@ -17,7 +17,7 @@ SEARCH, CHECKPOINTS = "search", "checkpoints"
 SEARCH_SUMMARY = f"{SEARCH}/summary.json"
 
 # Fields that do not change what a run computes, so that a continued run may have others.
-FREE_FIELDS = ("data.dir", "checkpoint.interval", "checkpoint.keep", "profile")
+FREE_FIELDS = ("data.dir", "checkpoint.interval", "checkpoint.keep", "recovery.retries", "profile")
 # Those of the final network, which may change as long as only the search is done; the stem is the supernet's too.
 FINAL_FIELDS = ("train.", "network.channels", "network.layers")
 

@@ -1,11 +1,16 @@
+import itertools
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lfr_darts_jax import bilevel
 from lfr_darts_jax import driver
 from lfr_darts_jax import forecast
 from lfr_darts_jax.data import sources
+from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.interrupt import Interrupted
@@ -21,11 +26,30 @@ class StopAfter(Interrupt):
     super().__init__()
     self._left = checks
 
-  def safe_point(self, save):
+  def safe_point(self, save, preempted=False):
     self._left -= 1
     save(self._left <= 0)
     if self._left <= 0:
       raise Interrupted(2)
+
+  def meanwhile(self, work, save):
+    return work()
+
+
+class StopDuring(Interrupt):
+  """Asks the run to stop during its n-th wait, whose work is thrown away."""
+
+  def __init__(self, waits):
+    super().__init__()
+    self._left = waits
+
+  def meanwhile(self, work, save):
+    self._left -= 1
+    if self._left == 0:
+      work()
+      save(True)
+      raise Interrupted(15)
+    return work()
 
 
 def search(config, workdir, interrupt=None):
@@ -87,6 +111,54 @@ def test_an_interrupted_search_continues_to_the_same_end(tiny, whole, tmp_path, 
     search(tiny, tmp_path, StopAfter(checks))
   assert search(tiny, tmp_path) == genotype
   assert (tmp_path / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
+
+
+# The waits of an iteration: building, compiling, compiling again after the pruning, testing.
+@pytest.mark.parametrize("waits", [4, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 6, 20))])
+def test_a_search_that_was_stopped_while_it_waited_continues_to_the_same_end(tiny, whole, tmp_path, waits):
+  genotype, workdir = whole
+  tiny.checkpoint.interval = 1e6
+  with pytest.raises(Interrupted):
+    search(tiny, tmp_path, StopDuring(waits))
+  assert search(tiny, tmp_path) == genotype
+  assert (tmp_path / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
+
+
+def spoil(monkeypatch, times):
+  """Makes a number of the weights infinite after the third dispatch, so many times."""
+  run, count = bilevel.Updates.run, itertools.count(1)
+
+  def spoiled(self, *arguments):
+    state, sums = run(self, *arguments)
+    if 3 <= next(count) < 3 + times:
+      state = state.replace(params=jax.tree.map(lambda p: p.at[0].set(jnp.inf), state.params))
+      sums = sums._replace(loss=sums.loss * jnp.nan)
+    return state, sums
+
+  monkeypatch.setattr(bilevel.Updates, "run", spoiled)
+
+
+def test_numbers_that_go_wrong_once_are_left_behind(tiny, whole, tmp_path, monkeypatch, capsys):
+  tiny.checkpoint.interval = 0.0
+  spoil(monkeypatch, 1)
+  assert len(search(tiny, tmp_path).cells) == 5
+  said = capsys.readouterr().out
+  assert "search, iteration 2, update" in said and "params/" in said and "(1 of 3)" in said
+  # The iteration before is kept, what follows sees its data in another order.
+  got, undisturbed = lines(tmp_path), lines(whole[1])
+  first = [e for e in undisturbed if e["iteration"] == 0]
+  assert got[: len(first)] == first and len(got) == len(undisturbed) and got != undisturbed
+  assert all(np.isfinite(e.get("train_loss", 0)) for e in got)
+
+
+def test_numbers_that_stay_wrong_end_the_search_and_are_never_saved(tiny, tmp_path, monkeypatch):
+  tiny.checkpoint.interval = 0.0
+  tiny.recovery.retries = 1
+  spoil(monkeypatch, 100)
+  with pytest.raises(RunError, match=r"search, iteration 2, update \d+: params/.* is not finite, after 1 retries"):
+    search(tiny, tmp_path)
+  monkeypatch.undo()
+  assert len(search(tiny, tmp_path).cells) == 5
 
 
 @pytest.mark.slow

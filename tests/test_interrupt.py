@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 
 import pytest
 
@@ -35,3 +36,25 @@ def test_a_signal_between_two_phases_is_kept():
     os.kill(os.getpid(), signal.SIGINT)
   with interrupt, pytest.raises(Interrupted):
     interrupt.safe_point(lambda stopping: None)
+
+
+def test_a_signal_ends_a_wait_at_once_and_without_one_the_result_comes():
+  saved = []
+  with Interrupt() as interrupt:
+    assert interrupt.meanwhile(lambda: 3, saved.append) == 3
+    with pytest.raises(ZeroDivisionError):
+      interrupt.meanwhile(lambda: 1 / 0, saved.append)
+    assert saved == []
+    never = threading.Event()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(Interrupted) as error:
+      interrupt.meanwhile(never.wait, saved.append)
+    never.set()
+  assert error.value.number == signal.SIGTERM and saved == [True]
+
+
+def test_a_notice_of_preemption_counts_as_sigterm():
+  saved = []
+  with pytest.raises(Interrupted) as error:
+    Interrupt().safe_point(saved.append, preempted=True)
+  assert error.value.number == signal.SIGTERM and saved == [True]
