@@ -83,6 +83,13 @@ def test_search_cost_keeps_compiling_and_updating_apart():
 
 
 @pytest.mark.slow
+def test_2000_dispatches_hold_memory_flat():
+  (result,) = lines(run("memory.py", "--dispatches=2000", "--json"))
+  assert result["dispatches"] == 2000 and result["low_bytes"] > 100e6
+  assert 0 <= result["growth"] < 0.02, result
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["darts", "lfr_darts"])
 def test_both_frameworks_lose_alike(plan):
   pytest.importorskip("torch", reason="PyTorch, the extra 'torch', is not installed")

@@ -1,6 +1,7 @@
 """The command line as a user meets it, each call in a process of its own."""
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -128,3 +129,25 @@ def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   assert call("--mode=report", f"--workdir={tmp_path / 'whole'}").stdout.split() == [str(page)] and page.exists()
   evaluated = call("--mode=evaluate", f"--workdir={tmp_path / 'parts'}")
   assert json.loads(evaluated.stdout.splitlines()[-1])["test_error"] == result["test_error"]
+
+
+@pytest.mark.parametrize(
+  "number,status", [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_a_signal_during_a_compile_is_obeyed_before_it_ends(tmp_path, number, status):
+  process = subprocess.Popen(
+    command(f"--workdir={tmp_path}", "--config.plan.name=darts", "--config.search.layers=4"),
+    cwd=ROOT,
+    env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0"},
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
+  assert any(line.startswith("compiling a supernet of 4 layers") for line in process.stdout)
+  # Out of Python's tracing, into the compiler, which takes several times as long.
+  time.sleep(5)
+  process.send_signal(number)
+  output, errors = process.communicate(timeout=20)
+  assert process.returncode == status and output == "", output
+  assert errors.splitlines()[-1].endswith("the same command continues")
+  assert [path.name for path in (tmp_path / "search").iterdir()] == ["0"]
