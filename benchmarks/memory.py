@@ -19,6 +19,7 @@ import json
 import pathlib
 import re
 import statistics
+import sys
 import tempfile
 from typing import Any
 
@@ -75,7 +76,7 @@ def measure(dispatches: int) -> dict[str, Any]:
   count = 2 * BATCH * UPDATES_PER_EPOCH
   dataset = dataclasses.replace(dataset, train=tuple(a[:count] for a in dataset.train))
   sampler = Sampler()
-  with tempfile.TemporaryDirectory() as folder:
+  with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
     workdir = pathlib.Path(folder)
     with contextlib.closing(Metrics(workdir, config)) as metrics:
       Search(config, dataset, workdir, metrics, sampler, Interrupt()).run()
