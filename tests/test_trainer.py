@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 
 from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import recovery
 from lfr_darts_jax import trainer
 from lfr_darts_jax.data import sources
+from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.interrupt import Interrupted
@@ -56,6 +58,30 @@ def test_an_interrupted_training_ends_with_the_same_bits(tiny, tmp_path, checks)
   parts, _ = training(tiny, tmp_path / "parts").run()
   jax.tree.map(np.testing.assert_array_equal, parts, whole)
   assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_numbers_that_go_wrong(tiny, tmp_path, monkeypatch, capsys, dtype):
+  tiny.checkpoint.interval, tiny.recovery.retries, tiny.network.dtype = 0.0, 1, dtype
+  check, seen = recovery.check, []
+
+  def spoiled(step, state):
+    # Always at the second checkpoint.
+    if step == 8:
+      seen.append(step)
+      state = state.replace(params={**state.params, "classifier": {"bias": np.array([np.nan])}})
+    check(step, state)
+
+  monkeypatch.setattr(recovery, "check", spoiled)
+  with pytest.raises(RunError, match="training, update 8: params/classifier/bias is not finite, after 1 retries"):
+    training(tiny, tmp_path).run()
+  assert seen == [8, 8]
+  assert "(1 of 1)" in capsys.readouterr().out
+  monkeypatch.undo()
+  # What went wrong was not saved.
+  state, _ = training(tiny, tmp_path).run()
+  recovery.check(0, state)
+  assert "continuing the training at update 4 of" in capsys.readouterr().out
 
 
 def test_another_seed_differs(tiny, tmp_path):
