@@ -10,15 +10,19 @@ import dataclasses
 import json
 import re
 from typing import Any
+import warnings
 
 import numpy as np
 
+from lfr_darts_jax import reading
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import short
 from lfr_darts_jax.operations import OPERATIONS
 
 NORMAL, REDUCTION = "normal", "reduction"
 FORMAT, VERSION = "lfr-darts-genotype", 1
-MAX_CHARACTERS, MAX_NODES, MAX_CELLS = 1_000_000, 64, 64
+# As many nodes as `search.nodes` allows: a picture of a full cell with more has too many pixels to be drawn.
+MAX_CHARACTERS, MAX_NODES, MAX_CELLS = 1_000_000, 16, 64
 
 
 class GenotypeError(UsageError):
@@ -39,12 +43,18 @@ class Cell:
     kind: "normal" or "reduction".
     candidates: for every edge, in the order of `edges`, the operations alive.
     concat: the states whose features are the cell's output.
+
+  Raises:
+    GenotypeError: where the name is not one of 1 to 32 letters, digits and underscores.
   """
 
   name: str
   kind: str
   candidates: tuple[tuple[str, ...], ...]
   concat: tuple[int, ...]
+
+  def __post_init__(self):
+    _check_name(self.name)
 
   @classmethod
   def full(cls, name: str, kind: str, nodes: int, operations: Sequence[str]) -> "Cell":
@@ -166,19 +176,20 @@ def parse(text: str) -> Genotype:
   """
   if len(text) > MAX_CHARACTERS:
     raise GenotypeError(f"genotype: {len(text)} characters; at most {MAX_CHARACTERS} are allowed")
+  if not text.lstrip().startswith("{"):
+    return _from_darts(text)
   try:
-    return _from_json(json.loads(text)) if text.lstrip().startswith("{") else _from_darts(text)
-  except (RecursionError, MemoryError):
-    raise GenotypeError("genotype: nested too deeply") from None
-  except (json.JSONDecodeError, SyntaxError, UnicodeDecodeError) as error:
-    raise GenotypeError(f"genotype: neither JSON nor a DARTS Genotype(...): {' '.join(str(error).split())}") from None
+    value = reading.parse_json(text, "genotype")
+  except UsageError as error:
+    raise GenotypeError(str(error)) from None
+  return _from_json(value)
 
 
 def _from_json(value: Any) -> Genotype:
   if value.get("format") != FORMAT or value.get("version") != VERSION:
     raise GenotypeError(
       f'genotype: "format" and "version" must be "{FORMAT}" and {VERSION}, not '
-      f"{_short(value.get('format'))} and {_short(value.get('version'))}"
+      f"{short(value.get('format'))} and {short(value.get('version'))}"
     )
   entries = value.get("cells")
   if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_CELLS:
@@ -186,20 +197,25 @@ def _from_json(value: Any) -> Genotype:
   cells: list[Cell] = []
   for i, entry in enumerate(entries):
     if not isinstance(entry, dict):
-      raise GenotypeError(f"cells[{i}]: {_short(entry)} is not an object")
+      raise GenotypeError(f"cells[{i}]: {short(entry)} is not an object")
     unknown = set(entry) - {"name", "kind", "nodes", "concat"}
     if unknown:
-      raise GenotypeError(f"cells[{i}]: unknown key {_short(min(unknown))}; allowed are name, kind, nodes, concat")
+      raise GenotypeError(f"cells[{i}]: unknown key {short(min(unknown))}; allowed are name, kind, nodes, concat")
     name = entry.get("name")
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,32}", name):
-      raise GenotypeError(f"cells[{i}].name: {_short(name)}; allowed are 1 to 32 letters, digits and underscores")
+    _check_name(name)
     if name in [cell.name for cell in cells]:
-      raise GenotypeError(f"cells[{i}].name: {_short(name)} names an earlier cell too")
+      raise GenotypeError(f"cells[{i}].name: {short(name)} names an earlier cell too")
     nodes = entry.get("nodes")
     if not isinstance(nodes, list):
-      raise GenotypeError(f"cells[{i}].nodes: {_short(nodes)} is not a list of nodes")
+      raise GenotypeError(f"cells[{i}].nodes: {short(nodes)} is not a list of nodes")
     cells.append(_cell(name, entry.get("kind"), nodes, entry.get("concat")))
   return Genotype(tuple(cells))
+
+
+def _check_name(name: Any) -> None:
+  # It names files and stands in pages.
+  if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,32}", name):
+    raise GenotypeError(f"cells.name: {short(name)}; allowed are 1 to 32 letters, digits and underscores")
 
 
 def _from_darts(text: str) -> Genotype:
@@ -208,14 +224,21 @@ def _from_darts(text: str) -> Genotype:
   match = re.match(r"^(?:\w+\s*=\s*)?(Genotype\s*\(.*\))$", source, re.DOTALL)
   if not match:
     raise GenotypeError("genotype: neither JSON nor a DARTS Genotype(...)")
-  call = ast.parse(match[1], mode="eval").body
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # An odd escape in a string is worth no second line.
+      call = ast.parse(match[1], mode="eval").body
+  except (RecursionError, MemoryError):
+    raise GenotypeError("genotype: nested too deeply; allowed are lists of pairs") from None
+  except (SyntaxError, ValueError) as error:
+    raise GenotypeError(f"genotype: neither JSON nor a DARTS Genotype(...): {error}") from None
   if not isinstance(call, ast.Call) or call.args:
     raise GenotypeError("genotype: Genotype(...) must have keyword arguments only")
   fields = {}
   for keyword in call.keywords:
     try:
       fields[keyword.arg] = _literal(keyword.value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError, MemoryError):
       raise GenotypeError(f"{keyword.arg}: not a literal list or range") from None
   wanted = {"normal", "normal_concat", "reduce", "reduce_concat"}
   if set(fields) != wanted or len(call.keywords) != len(wanted):
@@ -241,7 +264,7 @@ def _literal(node: ast.expr) -> Any:
 
 def _cell(name: str, kind: Any, nodes: Sequence[Any], concat: Any) -> Cell:
   if kind not in (NORMAL, REDUCTION):
-    raise GenotypeError(f"{name}.kind: {_short(kind)}; allowed are {NORMAL}, {REDUCTION}")
+    raise GenotypeError(f"{name}.kind: {short(kind)}; allowed are {NORMAL}, {REDUCTION}")
   if not 1 <= len(nodes) <= MAX_NODES:
     raise GenotypeError(f"{name}.nodes: {len(nodes)} nodes; allowed are 1 to {MAX_NODES}")
   alive: dict[tuple[int, int], tuple[str, ...]] = {}
@@ -250,13 +273,13 @@ def _cell(name: str, kind: Any, nodes: Sequence[Any], concat: Any) -> Cell:
       raise GenotypeError(f"{name}: node {target} must list at least one [operation, source]")
     for pair in node:
       if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        raise GenotypeError(f"{name}: node {target} has {_short(pair)}, which is no [operation, source]")
+        raise GenotypeError(f"{name}: node {target} has {short(pair)}, which is no [operation, source]")
       operation, state = pair
       if not isinstance(operation, str) or operation not in OPERATIONS or operation == "none":
         known = ", ".join(o for o in OPERATIONS if o != "none")
-        raise GenotypeError(f"{name}: node {target} names the operation {_short(operation)}; allowed are {known}")
+        raise GenotypeError(f"{name}: node {target} names the operation {short(operation)}; allowed are {known}")
       if type(state) is not int or not 0 <= state < target:
-        raise GenotypeError(f"{name}: node {target} reads state {_short(state)}; allowed are 0 to {target - 1}")
+        raise GenotypeError(f"{name}: node {target} reads state {short(state)}; allowed are 0 to {target - 1}")
       if (state, target) in alive:
         raise GenotypeError(f"{name}: node {target} reads state {state} twice; one operation per edge is allowed")
       alive[state, target] = (operation,)
@@ -264,19 +287,11 @@ def _cell(name: str, kind: Any, nodes: Sequence[Any], concat: Any) -> Cell:
   if (
     not isinstance(concat, (list, tuple))
     or not concat
-    or len(set(map(str, concat))) != len(concat)
     or not all(type(c) is int and 2 <= c <= last for c in concat)
+    or len(set(concat)) != len(concat)
   ):
-    raise GenotypeError(f"{name}.concat: {_short(concat)}; allowed are distinct states out of 2 to {last}")
+    raise GenotypeError(f"{name}.concat: {short(concat)}; allowed are distinct states out of 2 to {last}")
   return Cell(name, kind, tuple(alive.get(edge, ()) for edge in edges(len(nodes))), tuple(concat))
-
-
-def _short(value: Any) -> str:
-  try:
-    text = repr(value)
-  except RecursionError:
-    return "a deeply nested value"
-  return text if len(text) <= 60 else text[:57] + "..."
 
 
 # The cells that DARTS publishes for CIFAR-10, second order (Liu et al., figures 4 and 5).

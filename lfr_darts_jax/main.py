@@ -13,6 +13,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax import reading
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.genotype import BUILT_IN
@@ -43,13 +44,10 @@ def read_genotype(name: str) -> Genotype:
   """
   if name in BUILT_IN:
     return BUILT_IN[name]
-  try:
-    with open(name, encoding="utf-8") as file:
-      return parse(file.read(MAX_CHARACTERS + 1))
-  except UnicodeDecodeError:
-    raise UsageError(f"genotype: {name} is no text file") from None
-  except OSError as error:
-    raise UsageError(f"genotype: {name}: {error.strerror}; allowed are a file and {', '.join(BUILT_IN)}") from None
+  path = pathlib.Path(name)
+  if not path.is_file():
+    raise UsageError(f"genotype: {name} is no file; allowed are a file and {', '.join(BUILT_IN)}")
+  return parse(reading.read_text(path, MAX_CHARACTERS))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -78,11 +78,11 @@ def spoiled(**changes):
   "text,message",
   [
     ("", "neither JSON"),
-    ("{", "neither JSON"),
+    ("{", "allowed is JSON"),
     ("[]", "neither JSON"),
     ("{}", '"format"'),
     ("null", "neither JSON"),
-    ("{" * 200_000, "neither JSON|deeply"),
+    ("{" * 200_000, "allowed is JSON"),
     ('{"a":' * 100_000, "deeply"),
     ('{"format": ' + "[" * 100_000, "deeply"),
     ("Genotype(" + "(" * 100_000 + ")" * 100_000 + ")", "neither JSON|deeply"),
@@ -95,10 +95,24 @@ def spoiled(**changes):
     ("x" * 1_000_001, "at most"),
     (spoiled(kind="other"), "normal, reduction"),
     (spoiled(name="../x"), "letters"),
+    (spoiled(name="x" * 33), "letters"),
+    (spoiled(name=["n0"]), "letters"),
+    (LAYERED.to_json().replace('"kind"', '"name": "n9", "kind"', 1), "'name' stands twice"),
+    (LAYERED.to_json().replace("0]", "1" * 5000 + "]", 1), "digits"),
+    (LAYERED.to_json().replace("0]", "NaN]", 1), "NaN is no number"),
+    (
+      "Genotype(normal=[('skip_connect', 0x" + "f" * 9000 + "), ('skip_connect', 1)], normal_concat=[2], reduce=[], "
+      "reduce_concat=[2])",
+      "too large to be shown",
+    ),
+    ("Genotype(normal='\\d', normal_concat=[2], reduce=[], reduce_concat=[2])", "must list two"),
+    ("Genotype(normal='\0')", "neither JSON"),
+    ("Genotype(normal='\ud800')", "neither JSON"),
     (spoiled(name="r0"), "earlier"),
     (spoiled(extra=1), "unknown key"),
     (spoiled(nodes=5), "list of nodes"),
-    (spoiled(nodes=[]), "1 to 64"),
+    (spoiled(nodes=[]), "1 to 16"),
+    (spoiled(nodes=[[["skip_connect", 0]]] * 17), "1 to 16"),
     (spoiled(nodes=[[]]), "at least one"),
     (spoiled(nodes=[[["skip_connect"]]]), "no .operation, source"),
     (spoiled(nodes=[[["conv_9x9", 0]]]), "names the operation 'conv_9x9'; allowed are"),
@@ -117,7 +131,12 @@ def spoiled(**changes):
 def test_bad_genotypes_get_one_line(text, message):
   with pytest.raises(GenotypeError, match=message) as error:
     parse(text)
-  assert "\n" not in str(error.value)
+  assert "\n" not in str(error.value) and len(str(error.value)) < 2000
+
+
+def test_no_cell_has_a_name_that_leaves_a_folder():
+  with pytest.raises(GenotypeError, match="cells.name: '../n0'"):
+    Cell("../n0", "normal", (), ())
 
 
 def test_kinds_that_cannot_be_laid_out():

@@ -1,0 +1,79 @@
+"""Files that anybody may have written: read within bounds, parsed as data, refused in one line."""
+
+import collections
+import json
+import pathlib
+from typing import Any
+
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import short
+
+
+def read_text(path: pathlib.Path, most: int) -> str:
+  """Reads a text file.
+
+  Args:
+    path: the file.
+    most: bytes that it may have.
+
+  Raises:
+    UsageError: where it can't be read, is no file, is larger, or is not UTF-8.
+  """
+  if not path.is_file():
+    raise UsageError(f"{path}: is no file; allowed is a text file")  # A named pipe, for one, would block for ever.
+  try:
+    with path.open("rb") as file:
+      content = file.read(most + 1)
+  except OSError as error:
+    raise UsageError(f"{path}: {error.strerror}; allowed is a file that can be read") from None
+  if len(content) > most:
+    raise UsageError(f"{path}: more than {most} bytes; allowed are at most so many")
+  try:
+    return content.decode()
+  except UnicodeDecodeError as error:
+    raise UsageError(f"{path}: byte {error.start} is not UTF-8; allowed is a text file in it") from None
+
+
+def parse_json(text: str, name: str, allow_nan: bool = False) -> Any:
+  """Parses JSON.
+
+  Args:
+    text: the text.
+    name: what it is, for the message.
+    allow_nan: whether NaN and the infinities are taken too.
+
+  Raises:
+    UsageError: where it is no JSON, is nested too deeply, names a key twice in one object, or has text that can't be
+      written as UTF-8.
+  """
+
+  def refuse(constant):
+    raise ValueError(f"{constant} is no number of JSON")
+
+  try:
+    value = json.loads(text, object_pairs_hook=_unique, parse_constant=float if allow_nan else refuse)
+    if "\\u" in text:  # Alone such an escape may spell half a character.
+      json.dumps(value, ensure_ascii=False).encode()
+  except RecursionError:
+    raise UsageError(f"{name}: nested too deeply; allowed is JSON of fewer levels") from None
+  except UnicodeEncodeError:
+    raise UsageError(f"{name}: half of a surrogate pair; allowed is text that UTF-8 can express") from None
+  except ValueError as error:
+    raise UsageError(f"{name}: {error}; allowed is JSON") from None
+  return value
+
+
+def read_json(path: pathlib.Path, most: int) -> dict[str, Any]:
+  """Reads a file that holds one JSON object; arguments and errors as of `read_text` and `parse_json`."""
+  value = parse_json(read_text(path, most), str(path))
+  if not isinstance(value, dict):
+    raise UsageError(f"{path}: {short(value)}; allowed is a JSON object")
+  return value
+
+
+def _unique(pairs):
+  value = dict(pairs)
+  if len(value) < len(pairs):
+    ((name, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+    raise ValueError(f"the key {short(name)} stands twice in one object")
+  return value
