@@ -6,12 +6,14 @@ Files under `configs/` hold overrides only.
 
 from collections.abc import Callable
 import dataclasses
+import re
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import short
 
 # The eight of DARTS, in its order: the columns of its alphas.
 DARTS_OPERATIONS = (
@@ -64,7 +66,10 @@ def _flag(default, note):
 
 
 def _text(default, note, optional=False):
-  return Field(default, str, "non-empty text", lambda v: bool(v), note, optional)
+  # A null byte is in no path, a line break in no line of a table, and half of a surrogate pair in no file.
+  plain = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,4096}").fullmatch
+  allowed = "text in UTF-8 of 1 to 4096 characters, none of them a control character"
+  return Field(default, str, allowed, lambda v: bool(plain(v)), note, optional)
 
 
 def _rounds(value):
@@ -72,7 +77,7 @@ def _rounds(value):
     return False
   shares, counts = [r[0] for r in value], [r[1] for r in value]
   return (
-    all(isinstance(s, (int, float)) and 0 < s < 1 for s in shares)
+    all(type(s) is float and 0 < s < 1 for s in shares)
     and list(shares) == sorted(shares)
     and all(type(c) is int and c >= 2 for c in counts)
     and list(counts) == sorted(counts, reverse=True)
@@ -99,7 +104,7 @@ FIELDS: dict[str, Field] = {
     "plan.searched_copies": _integer(1, 1, "layers of the searched normal cell, which share its alphas; our choice 2, small configs 1", 20),
     "plan.inherit_weights": _flag(True, "whether a deeper supernet starts from the weights of the one before; our choice"),
     "plan.pdarts_layers": Field((5, 11, 17), tuple, "three increasing depths of at least 3", lambda v: len(v) == 3 and all(type(n) is int for n in v) and 3 <= v[0] < v[1] < v[2] <= 100, "layers per stage of pdarts (P-DARTS, section 4.2)"),
-    "plan.pdarts_skip_dropout": Field((0.0, 0.4, 0.7), tuple, "three rates from 0 to 0.99", lambda v: len(v) == 3 and all(isinstance(r, (int, float)) and 0 <= r <= 0.99 for r in v), "initial dropout on skip_connect per stage of pdarts (P-DARTS, section 4.2)"),
+    "plan.pdarts_skip_dropout": Field((0.0, 0.4, 0.7), tuple, "three rates from 0 to 0.99", lambda v: len(v) == 3 and all(type(r) in (int, float) and 0 <= r <= 0.99 for r in v), "initial dropout on skip_connect per stage of pdarts (P-DARTS, section 4.2)"),
     "plan.pdarts_max_skip_connects": _integer(2, 0, "cap of skip_connects in a normal cell of pdarts (P-DARTS, section 3.3)", 100),
 
     "search.epochs": _integer(6, 1, "epochs per iteration; DARTS 50"),
@@ -192,9 +197,11 @@ def unflatten(flat: dict[str, Any]) -> ml_collections.ConfigDict:
   Raises:
     UsageError: see `validate`.
   """
-  config = get_config()
   for name, value in flat.items():
     check_name(name)
+    _check_value(name, value)
+  config = get_config()
+  for name, value in flat.items():
     node = config
     *groups, leaf = name.split(".")
     for group in groups:
@@ -236,13 +243,19 @@ def validate(config: ml_collections.ConfigDict) -> None:
   for name, field in FIELDS.items():
     if name not in flat:
       raise UsageError(f"config.{name}: missing; allowed are {field.allowed}")
-    value = flat[name]
-    if value is None and field.optional:
-      continue
-    kinds = {float: (float, int), tuple: (tuple, list)}.get(field.kind, (field.kind,))
-    if not isinstance(value, kinds) or (isinstance(value, bool) and field.kind is not bool) or not field.check(value):
-      raise UsageError(f"config.{name}: {value!r}; allowed are {field.allowed}{' or None' if field.optional else ''}")
+    _check_value(name, flat[name])
   _validate_together(config)
+
+
+def _check_value(name, value):
+  field = FIELDS[name]
+  if value is None and field.optional:
+    return
+  kinds = {float: (float, int), tuple: (tuple, list)}.get(field.kind, (field.kind,))
+  if not isinstance(value, kinds) or (isinstance(value, bool) and field.kind is not bool) or not field.check(value):
+    raise UsageError(
+      f"config.{name}: {short(value)}; allowed are {field.allowed}{' or None' if field.optional else ''}"
+    )
 
 
 def _validate_together(config):

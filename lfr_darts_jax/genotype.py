@@ -54,7 +54,7 @@ class Cell:
   concat: tuple[int, ...]
 
   def __post_init__(self):
-    _check_name(self.name)
+    _checked_name(self.name)
 
   @classmethod
   def full(cls, name: str, kind: str, nodes: int, operations: Sequence[str]) -> "Cell":
@@ -201,8 +201,7 @@ def _from_json(value: Any) -> Genotype:
     unknown = set(entry) - {"name", "kind", "nodes", "concat"}
     if unknown:
       raise GenotypeError(f"cells[{i}]: unknown key {short(min(unknown))}; allowed are name, kind, nodes, concat")
-    name = entry.get("name")
-    _check_name(name)
+    name = _checked_name(entry.get("name"))
     if name in [cell.name for cell in cells]:
       raise GenotypeError(f"cells[{i}].name: {short(name)} names an earlier cell too")
     nodes = entry.get("nodes")
@@ -212,10 +211,11 @@ def _from_json(value: Any) -> Genotype:
   return Genotype(tuple(cells))
 
 
-def _check_name(name: Any) -> None:
+def _checked_name(name: Any) -> str:
   # It names files and stands in pages.
   if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,32}", name):
     raise GenotypeError(f"cells.name: {short(name)}; allowed are 1 to 32 letters, digits and underscores")
+  return name
 
 
 def _from_darts(text: str) -> Genotype:

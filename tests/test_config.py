@@ -30,7 +30,13 @@ def test_the_defaults_are_valid_and_every_field_is_explained():
     ("search.min_learning_rate", 1.0),
     ("train.cutout", 17),
     ("plan.pdarts_layers", (5, 5, 17)),
+    ("plan.pdarts_skip_dropout", (False, 0.1, 0.2)),
+    ("search.momentum", float("nan")),
     ("data.name", ""),
+    ("data.name", "a\nb"),
+    ("data.name", "\udcff"),
+    ("data.dir", "a\0b"),
+    ("data.dir", "x" * 5000),
   ],
 )
 def test_out_of_range(name, value):
@@ -39,7 +45,24 @@ def test_out_of_range(name, value):
   (config[group] if group else config)[leaf] = value
   with pytest.raises(UsageError, match=rf"config\.{name}: .*allowed") as error:
     schema.validate(config)
-  assert "\n" not in str(error.value)
+  assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+  "name,value",
+  [
+    ("seed", {"a.b": 1}),
+    ("data.dir", {}),
+    ("search.epochs", [1 << 100_000]),
+    ("prune.rounds", [[0.5, [[[3]]]]]),
+    ("search", 3),
+    ("", 3),
+    ("search.epochs.", 3),
+  ],
+)
+def test_a_flat_config_of_other_shapes(name, value):
+  with pytest.raises(UsageError, match=rf"config\.{name}: .*allowed"):
+    schema.unflatten({name: value})
 
 
 def test_wrong_type_and_unknown_field():
