@@ -6,16 +6,20 @@ import os
 import pathlib
 import shlex
 import sys
+import warnings
 
 from absl import app
 from absl import flags
 from absl import logging
+import ml_collections
 from ml_collections import config_flags
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import reading
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import one_line
+from lfr_darts_jax.errors import short
 from lfr_darts_jax.genotype import BUILT_IN
 from lfr_darts_jax.genotype import MAX_CHARACTERS
 from lfr_darts_jax.genotype import Genotype
@@ -23,11 +27,9 @@ from lfr_darts_jax.genotype import parse
 from lfr_darts_jax.interrupt import Interrupted
 
 PROGRAM = "python -m lfr_darts_jax.main"
+CONFIG_HELP = "Config file; config.FIELD overrides one field. Default: the digits job."
 MODES = ("run", "search", "train", "evaluate", "describe", "report", "draw")
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file; config.FIELD overrides one field. Default: the digits job."
-)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; the same command continues it.")
 _MODE = flags.DEFINE_enum("mode", "run", MODES, "What to do.")
 _GENOTYPE = flags.DEFINE_string(
@@ -44,10 +46,9 @@ def read_genotype(name: str) -> Genotype:
   """
   if name in BUILT_IN:
     return BUILT_IN[name]
-  path = pathlib.Path(name)
-  if not path.is_file():
+  if not os.path.isfile(name):
     raise UsageError(f"genotype: {name} is no file; allowed are a file and {', '.join(BUILT_IN)}")
-  return parse(reading.read_text(path, MAX_CHARACTERS))
+  return parse(reading.read_text(pathlib.Path(name), MAX_CHARACTERS))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
 
   if len(argv) > 1:
     raise UsageError(f"arguments: {' '.join(argv[1:])}; allowed are flags alone")
-  config, mode = _CONFIG.value, _MODE.value
+  config, mode = flags.FLAGS.config, _MODE.value
   given = None if _GENOTYPE.value is None else read_genotype(_GENOTYPE.value)
   if mode == "describe":
     print(json.dumps(pipeline.describe(config, given or _genotype_of_workdir())))
@@ -90,36 +91,69 @@ def _genotype_of_workdir() -> Genotype:
   return read_genotype(str(path))
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
+  """Reads the flags of a command line.
+
+  Args:
+    argv: the program's name and its arguments.
+    values: where they go.
+
+  Returns:
+    What is left: the program's name, and arguments that are no flags.
+
+  Raises:
+    UsageError: where a flag is unknown or has a wrong value, or the config file can't be run.
+  """
   given = [argument.lstrip("-").partition("=") for argument in argv[1:] if argument.startswith("-")]
+  names = [name for name, _, _ in given]
+  for name, _, value in given:
+    if name.startswith("config."):
+      schema.check_name(name.removeprefix("config."))
+      if "config" in names[names.index(name) :]:
+        raise UsageError(f"config: stands behind {name}; allowed is in front of every config.FIELD")
+    path = value.partition(":")[0]
+    if name == "config" and path and not os.path.isfile(path):
+      raise UsageError(f"config: {path} is not there; allowed is a Python file with get_config()")
+  # As the flag's own default it would be read, with its overrides, before there is anyone to catch an error.
+  if "config" not in names:
+    argv = [argv[0], f"--config={schema.__file__}", *argv[1:]]
   try:
-    for name, _, value in given:
-      if name.startswith("config."):
-        schema.check_name(name.removeprefix("config."))
-      path = value.partition(":")[0]
-      if name == "config" and path and not pathlib.Path(path).is_file():
-        raise UsageError(f"config: {path} is not there; allowed is a Python file with get_config()")
-    # As the flag's own default it would be read, with its overrides, before there is anyone to catch an error.
-    if not any(name == "config" for name, _, _ in given):
-      argv = [argv[0], f"--config={schema.__file__}", *argv[1:]]
-    return flags.FLAGS(argv)
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # An odd escape in a value is worth no second line.
+      # Defining it reads the arguments too.
+      config_flags.DEFINE_config_file("config", None, CONFIG_HELP, flag_values=values, sys_argv=list(argv))
+      rest = values(argv)
   except Exception as error:  # Whatever a config file does, a user gets one line.
-    _fail(_flag_error(str(error)), 2)
-  raise AssertionError("unreachable")
+    raise UsageError(_flag_error(error, argv)) from None
+  if not isinstance(values.config, ml_collections.ConfigDict):
+    raise UsageError("config: can't be read; allowed is a Python file whose get_config() returns a ConfigDict")
+  return rest
 
 
-def _flag_error(text: str) -> str:
-  """One line for what absl or a config file says."""
+def _flag_error(error: Exception, argv: Sequence[str]) -> str:
+  """What to say for an error of absl, ml_collections or a config file."""
+  text = str(error)
   for name, field in schema.FIELDS.items():
     before, flag, value = text.partition(f"flag --config.{name}=")
     if flag and not before:
-      return f"config.{name}: {value.partition(': ')[0]!r}; allowed are {field.allowed}"
+      return f"config.{name}: {short(value.partition(': ')[0])}; allowed are {field.allowed}"
+    if isinstance(error, (RecursionError, MemoryError)) and field.kind is tuple:
+      if any(a.lstrip("-").startswith(f"config.{name}") for a in argv):
+        return f"config.{name}: nested too deeply; allowed are {field.allowed}"
   # ml_collections passes on the whole traceback of a config file's own error.
-  return text.strip().splitlines()[-1] if "Traceback" in text else text
+  return text.strip().splitlines()[-1] if "Traceback" in text else text or type(error).__name__
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  try:
+    return parse_flags(argv)
+  except UsageError as error:
+    _fail(str(error), 2)
+  raise AssertionError("unreachable")
 
 
 def _fail(text: str, status: int) -> None:
-  print("lfr-darts: " + " ".join(str(text).split()), file=sys.stderr)
+  print(f"lfr-darts: {one_line(text)}", file=sys.stderr)
   # The flags may be unparsed and threads of checkpointing alive: leave at once.
   sys.stdout.flush()
   sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -19,7 +20,7 @@ def read_text(path: pathlib.Path, most: int) -> str:
   Raises:
     UsageError: where it can't be read, is no file, is larger, or is not UTF-8.
   """
-  if not path.is_file():
+  if not os.path.isfile(path):
     raise UsageError(f"{path}: is no file; allowed is a text file")  # A named pipe, for one, would block for ever.
   try:
     with path.open("rb") as file:

@@ -7,8 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
+from absl import flags
 import pytest
+
+from lfr_darts_jax import main
+from lfr_darts_jax.errors import UsageError
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -56,6 +61,7 @@ def test_describe_prints_one_line_of_json():
     (["--config=configs/laptop.py:mars"], "configs/laptop.py:mars; allowed are cifar10, fashion_mnist"),
     (["--mode=fly"], "mode"),
     (["--no_such_flag"], "no_such_flag"),
+    (["--flagfile=nowhere"], "nowhere"),
     (["spurious"], "spurious"),
     (["--genotype=nowhere.json"], "nowhere.json"),
     (["--mode=report"], "has no config.json; allowed is the directory of a run"),
@@ -69,6 +75,33 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, words):
   assert done.returncode == 2, done.stderr
   assert len(done.stderr.splitlines()) == 1 and words in done.stderr, done.stderr
   assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+  "arguments,words",
+  [
+    (["--config.prune.rounds=" + "-" * 100_000 + "1"], "config.prune.rounds: nested too deeply; allowed are"),
+    (["--config.seed=" + "9" * 5000], "config.seed: '9{56}...; allowed are"),
+    (["--config.data.name=a\x1b\n\udcff: b", "--config.data.name"], "Missing value for flag --config.data.name"),
+    (["--config", "configs/nowhere.py"], "config: can't be read; allowed is"),
+    (["--config=" + "x" * 5000], "config: x+ .* is not there; allowed is"),
+    (["--config.seed=1", "--config=configs/laptop.py"], "config: stands behind config.seed; allowed is"),
+    (["--flagfile=nowhere"], "nowhere"),
+  ],
+)
+def test_flags_that_are_refused(arguments, words):
+  with pytest.raises(UsageError, match=words) as error, warnings.catch_warnings():
+    warnings.simplefilter("error")
+    main.parse_flags(["lfr-darts", *arguments], flags.FlagValues())
+  assert len(str(error.value)) < 2000
+
+
+def test_an_odd_escape_in_a_value_says_nothing_on_stderr():
+  values = flags.FlagValues()
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    main.parse_flags(["lfr-darts", r"--config.search.operations=('\d', 'b')"], values)
+  assert values.config.search.operations == (r"\d", "b")
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
