@@ -13,21 +13,39 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax import reading
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import short
 from lfr_darts_jax.files import write_atomically
 
 NAME, PHASES = "metrics.jsonl", ("search", "train", "test")
 OUTCOME = "entropy/"  # Begins a name in the last line of an iteration of the search, and in no other.
+# The largest entry is the end of an iteration that searches all cells, with 16 nodes: 0.2 MB.
+MAX_LINE, MAX_BYTES = 1_000_000, 1_000_000_000
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """The entries of a work directory's `metrics.jsonl`, without the half of a line that a killed process left."""
-  path, entries = workdir / NAME, []
-  for line in path.read_text().splitlines() if path.exists() else ():
-    try:
-      entries.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
-  return entries
+  """The entries of a work directory's `metrics.jsonl`, without the half of a line that a killed process left.
+
+  Raises:
+    UsageError: where a whole line is no entry, or the file is larger than any run writes.
+  """
+  path = workdir / NAME
+  if not path.exists():
+    return []
+  *lines, _ = reading.read_text(path, MAX_BYTES).split("\n")
+  return [_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _entry(line, name):
+  if len(line) > MAX_LINE:
+    raise UsageError(f"{name}: {len(line)} characters; allowed are at most {MAX_LINE}")
+  entry = reading.parse_json(line, name, allow_nan=True)
+  if not isinstance(entry, dict) or entry.get("phase") not in PHASES:
+    raise UsageError(f"{name}: {short(entry)}; allowed is an object whose phase is {', '.join(PHASES)}")
+  for key in ("iteration", "step"):
+    reading.numbers(entry.get(key), f"{name}: {key}", integers=True, low=0)
+  return entry
 
 
 class Metrics:

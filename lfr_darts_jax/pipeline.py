@@ -16,6 +16,8 @@ from lfr_darts_jax import cost
 from lfr_darts_jax import driver
 from lfr_darts_jax import forecast
 from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import kept
+from lfr_darts_jax import metrics
 from lfr_darts_jax import predictor
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
@@ -24,13 +26,13 @@ from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.files import write_atomically
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.interrupt import Interrupt
-from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import final_network
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.progress import duration
 from lfr_darts_jax.report import drawing
 from lfr_darts_jax.report import mistakes
 from lfr_darts_jax.report import page
+from lfr_darts_jax.report import record as records
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 FROM_PYTHON = "(called from Python)"
@@ -131,17 +133,22 @@ class _Run:
     self._config, self._workdir, self._command = config, workdir, command
     self._genotype_path = self._workdir / places.GENOTYPE
     places.check(self._workdir, schema.flatten(config))
+    # What can't be read again is refused before anything is written.
+    metrics.read(self._workdir)
+    if (self._workdir / places.CONFIG).exists():
+      records.read(self._workdir)
     self._dataset = sources.load(config)
     trainer.check_batch_size(config, len(self._dataset.train[0]))
     if self._dataset.skipped:
       print(f"{len(self._dataset.skipped)} files of the image folder can't be read and are left out", flush=True)
-    self._metrics, self._progress, self._interrupt = Metrics(self._workdir, config), None, Interrupt()
+    self._metrics, self._progress, self._interrupt = metrics.Metrics(self._workdir, config), None, Interrupt()
 
   def set_genotype(self, genotype):
     """Takes a given genotype in place of a search."""
-    final_network(self._config, genotype)
-    if self._genotype_path.exists():
-      if self._genotype_path.read_text() != genotype.to_json():
+    final_network(self._config, genotypes.parse(genotype.to_json()))
+    there = kept.genotype(self._workdir)
+    if there is not None:
+      if there != genotype:
         raise UsageError(f"genotype: {self._genotype_path} holds another; allowed is the same one, or a new workdir")
       return
     self._begin()
@@ -158,8 +165,9 @@ class _Run:
     write_atomically(self._genotype_path, genotype.to_json())
 
   def search(self):
-    if self._genotype_path.exists():
-      return genotypes.parse(self._genotype_path.read_text())
+    there = kept.genotype(self._workdir)
+    if there is not None:
+      return there
     final_network(self._config, forecast.guess_genotype(self._config))
     images = len(self._dataset.train[0])
     self._progress = Progress(forecast.search(self._config, images) | forecast.training(self._config, images))
@@ -173,12 +181,11 @@ class _Run:
     return found
 
   def train(self):
-    result_path = self._workdir / places.RESULT
-    if result_path.exists():
-      result = json.loads(result_path.read_text())
+    result = kept.result(self._workdir, self._config)
+    if result is not None:
       print(_summary(result, page.write(self._workdir)))
       return result
-    genotype = genotypes.parse(self._genotype_path.read_text())
+    genotype = kept.genotype(self._workdir)
     train_arrays = self._dataset.train
     self._progress = self._progress or Progress(forecast.training(self._config, len(train_arrays[0]), genotype))
     with self._interrupt, contextlib.closing(self._metrics):
@@ -194,7 +201,7 @@ class _Run:
       self._begin()
       state, seconds = job.run()
     result = self._test(genotype, job, state, seconds)
-    write_atomically(result_path, json.dumps(result, indent=1) + "\n")
+    write_atomically(self._workdir / places.RESULT, json.dumps(result, indent=1) + "\n")
     self._progress.say(_summary(result, self._page(forecast.TRAIN_BUILD)))
     return result
 
@@ -225,9 +232,8 @@ class _Run:
     return {**errors, **facts, "class_errors": tested.class_errors, "confusion": tested.confusion.tolist()}
 
   def _circumstances(self):
-    summary = self._workdir / places.SEARCH_SUMMARY
     return {
-      "search_seconds": json.loads(summary.read_text())["search_seconds"] if summary.exists() else None,
+      "search_seconds": kept.search_seconds(self._workdir),
       "seed": self._config.seed,
       "device": jax.devices()[0].device_kind,
       "devices": jax.device_count(),

@@ -1,6 +1,5 @@
 """The trained network of a work directory, to be used."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -9,8 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from lfr_darts_jax import config as schema
-from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import kept
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.data import augment
@@ -79,15 +77,15 @@ def load(workdir: str | pathlib.Path) -> Predictor:
   """Loads the trained network of a work directory.
 
   Raises:
-    UsageError: where the directory holds none.
+    UsageError: where the directory holds none, or one of its files can't be read.
   """
   workdir = pathlib.Path(workdir)
-  for name in (places.CONFIG, places.GENOTYPE, places.RESULT):
-    if not (workdir / name).is_file():
-      raise UsageError(f"workdir: {workdir} has no {name}; allowed is the directory of a finished training")
-  config = schema.unflatten(json.loads((workdir / places.CONFIG).read_text()))
-  genotype = genotypes.parse((workdir / places.GENOTYPE).read_text())
+  config = kept.config(workdir)
+  genotype, result = kept.genotype(workdir), kept.result(workdir, config)
+  if genotype is None or result is None:
+    missing = places.RESULT if result is None else places.GENOTYPE
+    raise UsageError(f"workdir: {workdir} has no {missing}; allowed is the directory of a finished training")
   variables = trainer.restore(config, final_network(config, genotype), workdir)
   if variables is None:
     raise UsageError(f"workdir: {workdir} has no checkpoint; allowed is the directory of a finished training")
-  return Predictor(config, genotype, json.loads((workdir / places.RESULT).read_text()), variables)
+  return Predictor(config, genotype, result, variables)

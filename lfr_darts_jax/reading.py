@@ -2,9 +2,12 @@
 
 import collections
 import json
+import math
 import os
 import pathlib
 from typing import Any
+
+import numpy as np
 
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
@@ -78,3 +81,33 @@ def _unique(pairs):
     ((name, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
     raise ValueError(f"the key {short(name)} stands twice in one object")
   return value
+
+
+def numbers(
+  value: Any, name: str, shape: tuple[int, ...] = (), *, integers: bool = False, low: float = -math.inf
+) -> np.ndarray:
+  """Takes numbers, or nested lists of them, out of what was parsed.
+
+  Args:
+    value: a part of it.
+    name: what it is, for the message.
+    shape: that it must have, () for one number.
+    integers: whether it must be of integers.
+    low: the smallest allowed; where one is given, so are NaN and infinity refused.
+
+  Returns:
+    Them as an array.
+
+  Raises:
+    UsageError: where they are something else.
+  """
+  bounded = low > -math.inf
+  try:
+    array = np.array(value)
+    if array.dtype.kind in ("i" if integers else "if") and array.shape == shape:
+      if not bounded or (np.all(array >= low) and np.all(array < math.inf)):
+        return array
+  except ValueError:  # Lists of unequal lengths, or too many levels.
+    pass
+  what = f"{'integers' if integers else 'numbers'}{f' from {low}' if bounded else ''}"
+  raise UsageError(f"{name}: {short(value)}; allowed are {what}{f' in lists of shape {list(shape)}' if shape else ''}")

@@ -8,13 +8,16 @@ from typing import Any
 
 import filelock
 
+from lfr_darts_jax import reading
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import short
 from lfr_darts_jax.files import write_atomically
 
 CONFIG, GENOTYPE, RESULT, COMMANDS = "config.json", "genotype.json", "result.json", "commands.txt"
 LOCK, PROFILE = ".lock", "profile"
 SEARCH, CHECKPOINTS = "search", "checkpoints"
 SEARCH_SUMMARY = f"{SEARCH}/summary.json"
+MAX_BYTES = 1_000_000  # Of a file that does not grow with data or epochs; what runs write has a hundredth of it.
 
 # Fields that do not change what a run computes, so that a continued run may have others.
 FREE_FIELDS = ("data.dir", "checkpoint.interval", "checkpoint.keep", "recovery.retries", "profile")
@@ -33,6 +36,10 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
     UsageError: where the directory can't be written, or another process runs in it.
   """
   try:
+    str(workdir).encode()
+  except UnicodeEncodeError:  # Tensorstore would fail at the first checkpoint.
+    raise UsageError(f"workdir: {workdir}; allowed are paths in UTF-8") from None
+  try:
     workdir.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(workdir / LOCK)
     lock.acquire(timeout=0)
@@ -48,6 +55,26 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
     lock.release()
 
 
+def config(workdir: pathlib.Path) -> dict[str, Any] | None:
+  """The config that the work directory was begun with, as of `config.flatten` but not checked, or None.
+
+  Raises:
+    UsageError: where its file holds no JSON object.
+  """
+  path = workdir / CONFIG
+  return reading.read_json(path, MAX_BYTES) if path.exists() else None
+
+
+def commands(workdir: pathlib.Path) -> tuple[str, ...]:
+  """The command lines that made the work directory.
+
+  Raises:
+    UsageError: where their file can't be read.
+  """
+  path = workdir / COMMANDS
+  return tuple(reading.read_text(path, MAX_BYTES).splitlines()) if path.exists() else ()
+
+
 def check(workdir: pathlib.Path, flat: dict[str, Any]) -> None:
   """Checks that the work directory belongs to this config.
 
@@ -58,8 +85,9 @@ def check(workdir: pathlib.Path, flat: dict[str, Any]) -> None:
   Raises:
     UsageError: where it was begun with a config that differs in more than the free fields.
   """
-  path = workdir / CONFIG
-  before = json.loads(path.read_text()) if path.exists() else flat
+  before = config(workdir)
+  if before is None:
+    return
   free = FINAL_FIELDS if not (workdir / CHECKPOINTS).exists() else ()
   differing = [
     name
@@ -67,7 +95,7 @@ def check(workdir: pathlib.Path, flat: dict[str, Any]) -> None:
     if flat.get(name) != before.get(name) and name not in FREE_FIELDS and not name.startswith(free)
   ]
   if differing:
-    changes = ", ".join(f"config.{n}: {flat.get(n)!r}, before {before.get(n)!r}" for n in differing)
+    changes = ", ".join(f"config.{n}: {short(flat.get(n))}, before {short(before.get(n))}" for n in differing)
     raise UsageError(
       f"workdir: {workdir} was begun with another config; allowed is the same, or a new workdir ({changes})"
     )
@@ -81,9 +109,9 @@ def claim(workdir: pathlib.Path, flat: dict[str, Any], command: str) -> None:
     flat: the config, see `config.flatten`.
     command: what a user typed.
   """
+  before = commands(workdir)
   write_atomically(workdir / CONFIG, json.dumps(flat, indent=1) + "\n")
-  path = workdir / COMMANDS
-  commands = path.read_text().splitlines() if path.exists() else []
-  line = " ".join(command.split())
-  if line not in commands:
-    write_atomically(path, "\n".join([*commands, line]) + "\n")
+  # Names of files need not be UTF-8.
+  line = " ".join(command.split()).encode(errors="backslashreplace").decode()
+  if line not in before:
+    write_atomically(workdir / COMMANDS, "\n".join([*before, line]) + "\n")

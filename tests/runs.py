@@ -19,18 +19,24 @@ AWKWARD = ('"quoted"', "<script>alert('x')</script>", "\U0001f408 cat", "a" * 60
 UPDATES, ROUND = 40, 20
 
 
+def config(class_names=AWKWARD, plan="lfr_darts"):
+  """The config of the runs that `write` leaves."""
+  tiny = tiny_config()
+  tiny.plan.name = plan
+  tiny.data.num_classes = len(class_names)
+  return tiny
+
+
 def write(workdir, iterations=5, train=True, result=True, class_names=AWKWARD, plan="lfr_darts"):
   """Leaves a run of the tiny config that has ended so many iterations, and begun one more where there is one."""
-  config = tiny_config()
-  config.plan.name = plan
-  config.data.num_classes = len(class_names)
+  tiny = config(class_names, plan)
   workdir.mkdir(exist_ok=True)
-  places.claim(workdir, schema.flatten(config), "python -m lfr_darts_jax.main --workdir='<b>runs</b>'")
-  metrics = Metrics(workdir, config)
-  made = plans.make(config)
+  places.claim(workdir, schema.flatten(tiny), "python -m lfr_darts_jax.main --workdir='<b>runs</b>'")
+  metrics = Metrics(workdir, tiny)
+  made = plans.make(tiny)
   cells = {cell.name: cell for cell in made.cells}
   for index, iteration in enumerate(made.iterations[: iterations + 1]):
-    cells |= _search(metrics, config, index, [cells[name] for name in iteration.searched], index < iterations)
+    cells |= _search(metrics, tiny, index, [cells[name] for name in iteration.searched], index < iterations)
   if iterations == len(made.iterations):
     (workdir / places.SEARCH).mkdir(exist_ok=True)
     (workdir / places.SEARCH_SUMMARY).write_text(json.dumps({"search_seconds": 185.0}))
@@ -94,6 +100,8 @@ def _test(workdir, class_names):
     "search_seconds": 185.0,
     "device": "cpu",
     "devices": 1,
+    "mean": [0.3],
+    "deviation": [0.4],
     "finished": "2026-01-31 12:00:00 +0000",
     "class_names": list(class_names),
     "skipped_files": 3,

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -76,6 +77,13 @@ def test_search_writes_the_genotype_once(config, tmp_path, monkeypatch):
   assert lfr_darts_jax.search(config, tmp_path) == found
   config.train.epochs = 7  # The search is done, the training not begun: its fields may change.
   assert lfr_darts_jax.search(config, tmp_path) == found
+
+
+def test_a_genotype_that_could_not_be_read_again_is_not_kept(config, tmp_path):
+  cells = [dataclasses.replace(GENOTYPE.cells[0], concat=(9,)), *GENOTYPE.cells[1:]]
+  with pytest.raises(UsageError, match=r"concat: \[9\]; allowed are"):
+    lfr_darts_jax.train(config, genotypes.Genotype(tuple(cells)), tmp_path / "run")
+  assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
 def test_a_refused_run_leaves_no_claim_on_the_directory(config, tmp_path):

@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 
 from lfr_darts_jax import reading
@@ -54,3 +55,32 @@ def test_a_file_that_cannot_be_read(tmp_path, monkeypatch):
   monkeypatch.setattr(type(path), "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
   with pytest.raises(UsageError, match="x: Permission denied; allowed"):
     reading.read_text(path, 10)
+
+
+def nested(levels):
+  value = 1
+  for _ in range(levels):
+    value = [value]
+  return value
+
+
+@pytest.mark.parametrize(
+  "value", [True, None, "1", {}, [1], [[1, 2], [3]], [[1, "a"]], [1, None], nested(900), 1 << 70, [1 << 100_000]]
+)
+def test_what_are_no_numbers(value):
+  with pytest.raises(UsageError, match="x: .*; allowed are numbers"):
+    reading.numbers(value, "x")
+
+
+@pytest.mark.parametrize("value", [[1, 2, -1], [1, 2, float("nan")], [1, 2, float("inf")], [1, 2], [[1, 2, 3]]])
+def test_bounds_and_shapes_of_numbers(value):
+  with pytest.raises(UsageError, match=r"x: .*; allowed are numbers from 0 in lists of shape \[3\]"):
+    reading.numbers(value, "x", (3,), low=0)
+
+
+def test_what_are_numbers():
+  np.testing.assert_array_equal(reading.numbers([[1, 2.5]], "x", (1, 2), low=0), [[1, 2.5]])
+  assert np.isnan(reading.numbers(float("nan"), "x"))
+  assert reading.numbers(3, "x", integers=True) == 3
+  with pytest.raises(UsageError, match="x: 3.0; allowed are integers"):
+    reading.numbers(3.0, "x", integers=True)

@@ -30,15 +30,21 @@ def test_the_final_network_may_change_until_its_training_begins(config, tmp_path
 
 
 def test_every_command_is_kept_once_and_on_one_line(config, tmp_path):
-  for command in ("one", "two\nlines", "one"):
+  for command in ("one", "two\nlines", "one", "--config.data.dir=\udcff"):
     places.claim(tmp_path, schema.flatten(config), command)
-  assert (tmp_path / places.COMMANDS).read_text() == "one\ntwo lines\n"
+  assert (tmp_path / places.COMMANDS).read_text() == "one\ntwo lines\n--config.data.dir=\\udcff\n"
 
 
 def test_a_directory_that_cannot_be_made(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UsageError, match="can't be written"), places.alone(tmp_path / "file" / "run"):
     pass
+
+
+def test_a_path_that_no_checkpoint_could_be_written_to(tmp_path):
+  with pytest.raises(UsageError, match=r"x\\udcff; allowed are paths in UTF-8"), places.alone(tmp_path / "x\udcff"):
+    pass
+  assert not list(tmp_path.iterdir())
 
 
 HOLD = """

@@ -3,13 +3,17 @@
 import io
 import pathlib
 from typing import NamedTuple
+import zipfile
 
+import ml_collections
 import numpy as np
 
+from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.evaluate import Evaluation
 from lfr_darts_jax.files import write_atomically
 
 NAME, MAX_IMAGES = "mistakes.npz", 24
+MAX_OVERHEAD = 100_000  # Bytes of labels and headers.
 
 
 class Mistakes(NamedTuple):
@@ -39,10 +43,43 @@ def save(workdir: pathlib.Path, test: tuple[np.ndarray, np.ndarray], tested: Eva
   write_atomically(workdir / NAME, file.getvalue())
 
 
-def load(workdir: pathlib.Path) -> Mistakes | None:
-  """The sample of a work directory, None where nothing has been tested there."""
-  path = workdir / NAME
+def load(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Mistakes | None:
+  """The sample of a work directory, None where nothing has been tested there.
+
+  Args:
+    workdir: the directory.
+    config: its config, which bounds the images and the labels.
+
+  Raises:
+    UsageError: where its file can't be read, or is none that `save` has written.
+  """
+  path, data = workdir / NAME, config.data
   if not path.exists():
     return None
-  with np.load(path, allow_pickle=False) as arrays:
-    return Mistakes(*(arrays[name] for name in Mistakes._fields))
+  most = MAX_IMAGES * data.image_size**2 * data.channels + MAX_OVERHEAD
+  try:
+    if not path.is_file():
+      raise ValueError("is no file")  # A named pipe, for one, would block for ever.
+    with zipfile.ZipFile(path) as archive:
+      if sum(member.file_size for member in archive.infolist()) > most:
+        raise ValueError(f"more than {most} bytes unpacked")
+    with np.load(path, allow_pickle=False) as arrays:
+      found = Mistakes(*(arrays[name] for name in Mistakes._fields))
+    _check(found, data)
+  except Exception as error:  # Broken archives and arrays raise all sorts of errors.
+    raise UsageError(f"{path}: {error}; allowed is what a test has written there") from None
+  return found
+
+
+def _check(found, data):
+  images, labels, predicted, confidence = found
+  count = len(images)
+  if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != data.channels or count > MAX_IMAGES:
+    raise ValueError(f"images of {images.dtype}{list(images.shape)}")
+  for name, classes in (("labels", labels), ("predicted", predicted)):
+    if classes.dtype.kind not in "iu" or classes.shape != (count,) or np.any(classes >= data.num_classes):
+      raise ValueError(f"{name} of {classes.dtype}{list(classes.shape)}, of {data.num_classes} classes")
+    if np.any(classes < 0):
+      raise ValueError(f"{name} below 0")
+  if confidence.dtype.kind != "f" or confidence.shape != (count,) or not np.all(np.isfinite(confidence)):
+    raise ValueError(f"confidence of {confidence.dtype}{list(confidence.shape)}")

@@ -43,20 +43,21 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     The path of the page.
 
   Raises:
-    UsageError: where no run was begun in it.
+    UsageError: where no run was begun in it, or one of its files can't be read; then nothing is written.
   """
   record = records.read(workdir)
-  folder = workdir / "report"
-  folder.mkdir(exist_ok=True)
-  drawing.save_all(folder / "cells", record.cells)
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader("lfr_darts_jax.report", "."),
     autoescape=True,
     trim_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
+  text = environment.get_template("page.html").render(_contents(record))
+  folder = workdir / "report"
+  folder.mkdir(exist_ok=True)
+  drawing.save_all(folder / "cells", record.cells)
   path = folder / "index.html"
-  write_atomically(path, environment.get_template("page.html").render(_contents(record)))
+  write_atomically(path, text)
   return path
 
 

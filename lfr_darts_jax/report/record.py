@@ -1,19 +1,20 @@
 """What a work directory tells of its run, finished or not; read without its data set."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from lfr_darts_jax import config as schema
 from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import kept
 from lfr_darts_jax import metrics
 from lfr_darts_jax import plans
+from lfr_darts_jax import reading
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import short
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.report import mistakes
 
@@ -115,7 +116,7 @@ class Record:
     searched = " and ".join(self.plan.iterations[len(self.search) - 1].searched)
     return (
       f"in the search, iteration {len(self.search)} of {len(self.plan.iterations)} ({searched}), "
-      f"after {self.search[-1].steps[-1]} updates"
+      f"after {max(self.search[-1].steps, default=0)} updates"
     )
 
 
@@ -123,61 +124,86 @@ def read(workdir: pathlib.Path) -> Record:
   """Reads a work directory, at any time.
 
   Raises:
-    UsageError: where no run was begun in it.
+    UsageError: where no run was begun in it, or one of its files can't be read.
   """
-  if not (workdir / places.CONFIG).is_file():
-    raise UsageError(f"workdir: {workdir} has no {places.CONFIG}; allowed is the directory of a run")
-  config = schema.unflatten(json.loads((workdir / places.CONFIG).read_text()))
+  config = kept.config(workdir)
   plan = plans.make(config)
   entries = metrics.read(workdir)
-  searched = [[e for e in entries if e["phase"] == "search" and e["iteration"] == i] for i in _iterations(entries)]
+  searched = _by_iteration(entries, plan)
   by_name = {cell.name: cell for cell in plan.cells}
-  genotype, commands = workdir / places.GENOTYPE, workdir / places.COMMANDS
-  summary, result = (_json(workdir / name) for name in (places.SEARCH_SUMMARY, places.RESULT))
   return Record(
     workdir,
     config,
-    tuple(commands.read_text().splitlines()) if commands.exists() else (),
+    places.commands(workdir),
     plan,
     tuple(_series(es) for es in searched),
-    tuple({n: _course(es, n) for n in plan.iterations[i].searched} for i, es in enumerate(searched)),
+    tuple(
+      {n: _course(es, by_name[n], config.search.operations) for n in plan.iterations[i].searched}
+      for i, es in enumerate(searched)
+    ),
     tuple(
       {n: _outcome(es[-1], by_name[n]) for n in plan.iterations[i].searched}
       for i, es in enumerate(searched)
       if f"entropy/{plan.iterations[i].searched[0]}" in es[-1]
     ),
     _series([e for e in entries if e["phase"] == "train"]),
-    genotypes.parse(genotype.read_text()) if genotype.exists() else None,
-    summary["search_seconds"] if summary else None,
-    result,
-    mistakes.load(workdir),
+    kept.genotype(workdir),
+    kept.search_seconds(workdir),
+    kept.result(workdir, config),
+    mistakes.load(workdir, config),
   )
 
 
-def _json(path):
-  return json.loads(path.read_text()) if path.exists() else None
+def _by_iteration(entries, plan):
+  """The entries of every iteration begun."""
+  search = [e for e in entries if e["phase"] == "search"]
+  begun = sorted({e["iteration"] for e in search})
+  if begun != list(range(min(len(begun), len(plan.iterations)))):
+    raise UsageError(
+      f"{metrics.NAME}: search of iterations {short(begun)}; allowed are those from 0 to {len(plan.iterations) - 1}, "
+      "none left out"
+    )
+  return [[e for e in search if e["iteration"] == i] for i in begun]
 
 
-def _iterations(entries):
-  return sorted({e["iteration"] for e in entries if e["phase"] == "search"})
+def _value(entry, key, shape=(), integers=False):
+  at = f"{metrics.NAME}: {entry['phase']}, iteration {entry['iteration']}, step {entry['step']}: {key}"
+  return reading.numbers(entry.get(key), at, shape, integers=integers)
 
 
 def _series(entries):
   measured = [e for e in entries if "train_loss" in e]
   names = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
-  values = {n: np.array([e.get(n, np.nan) for e in measured], float) for n in names}
+  values = {n: np.array([_value(e, n) if n in e else np.nan for e in measured], float) for n in names}
   return Series(np.array([e["step"] for e in measured], int), values)
 
 
-def _course(entries, name):
-  key = f"alphas/{name}"
+def _course(entries, cell, operations):
+  key = f"alphas/{cell.name}"
   # The last entry of an iteration repeats the alphas of its last update.
-  taken = [e for e in entries if key in e and f"entropy/{name}" not in e] or [e for e in entries if key in e]
-  steps, weights = np.array([e["step"] for e in taken], int), np.array([e[key] for e in taken], float)
-  return Course(steps, weights, tuple((e["step"], e["pruned_to"]) for e in entries if "pruned_to" in e))
+  taken = [e for e in entries if key in e and f"entropy/{cell.name}" not in e] or [e for e in entries if key in e]
+  shape = len(cell.candidates), len(operations)
+  steps, weights = np.array([e["step"] for e in taken], int), np.array([_value(e, key, shape) for e in taken], float)
+  prunings = tuple((e["step"], int(_value(e, "pruned_to", integers=True))) for e in entries if "pruned_to" in e)
+  return Course(steps, weights, prunings)
 
 
 def _outcome(entry, full):
   name = full.name
-  cell = dataclasses.replace(full, candidates=tuple(map(tuple, entry[f"candidates/{name}"])))
-  return Outcome(cell, entry[f"entropy/{name}"], entry[f"skip_connects/{name}"], entry["validation_accuracy"])
+  kept_operations = entry.get(f"candidates/{name}")
+  try:
+    candidates = tuple(map(tuple, kept_operations))
+    known = all(set(some) <= set(every) for some, every in zip(candidates, full.candidates, strict=True))
+  except (TypeError, ValueError):  # No lists, no names, or another number of edges.
+    known = False
+  if not known:
+    raise UsageError(
+      f"{metrics.NAME}: iteration {entry['iteration']}: candidates/{name}: {short(kept_operations)}; allowed are lists "
+      f"of operations of the config, one for each of {len(full.candidates)} edges"
+    )
+  return Outcome(
+    dataclasses.replace(full, candidates=candidates),
+    float(_value(entry, f"entropy/{name}")),
+    int(_value(entry, f"skip_connects/{name}", integers=True)),
+    float(_value(entry, "validation_accuracy")),
+  )
