@@ -30,7 +30,7 @@ def config(class_names=AWKWARD, plan="lfr_darts"):
 def write(workdir, iterations=5, train=True, result=True, class_names=AWKWARD, plan="lfr_darts"):
   """Leaves a run of the tiny config that has ended so many iterations, and begun one more where there is one."""
   tiny = config(class_names, plan)
-  workdir.mkdir(exist_ok=True)
+  workdir.mkdir(parents=True, exist_ok=True)
   places.claim(workdir, schema.flatten(tiny), "python -m lfr_darts_jax.main --workdir='<b>runs</b>'")
   metrics = Metrics(workdir, tiny)
   made = plans.make(tiny)

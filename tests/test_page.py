@@ -1,3 +1,5 @@
+import html.parser
+import json
 import re
 
 from PIL import Image
@@ -50,6 +52,54 @@ def test_names_are_text_and_nothing_comes_from_elsewhere(finished):
   _, text = finished
   assert "<script" not in text and "&lt;script&gt;" in text and "<b>runs</b>" not in text
   assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text) and "url(" not in text
+
+
+HOSTILE = (
+  '"><img src=x onerror=alert(1)>',
+  "' onload='alert(1)",
+  "</title></style></script><script>alert(1)</script>",
+  "<!-- & &lt; {{ 7 * 7 }} {% raw %}",
+  "../../../etc/passwd",
+  "--workdir=/",
+  "a\nb\x07\x1b[31m\u202e\U0001f408",
+  "javascript:alert(1)",
+)
+
+
+class Structure(html.parser.HTMLParser):
+  """Tags with their attributes but for what pages of equal structure differ in, and the text."""
+
+  def __init__(self, page_text):
+    super().__init__()
+    self.tags, self.text = [], ""
+    self.feed(page_text)
+
+  def handle_starttag(self, tag, attributes):
+    self.tags.append((tag, [name if name in ("alt", "src", "aria-label") else (name, v) for name, v in attributes]))
+
+  def handle_data(self, data):
+    self.text += data
+
+
+def test_hostile_text_makes_no_markup_and_leaves_no_folder(tmp_path):
+  def written(name, texts):
+    workdir = runs.write(tmp_path / name / "run", iterations=1, plan="darts", class_names=texts)
+    result = json.loads((workdir / "result.json").read_text())
+    result |= {"device": texts[0], "finished": texts[1]}
+    (workdir / "result.json").write_text(json.dumps(result))
+    config = json.loads((workdir / "config.json").read_text())
+    config |= {"data.name": texts[2], "data.dir": texts[3]}
+    (workdir / "config.json").write_text(json.dumps(config))
+    (workdir / "commands.txt").write_text("\n".join(texts))
+    path = page.write(workdir)
+    files = {str(p.relative_to(tmp_path / name)) for p in (tmp_path / name).rglob("*") if p.is_file()}
+    return Structure(path.read_bytes().decode()), {f for f in files if "tfevents" not in f}
+
+  harmless, files = written("harmless", [f"class {i}" for i in range(len(HOSTILE))])
+  hostile, hostile_files = written("hostile", HOSTILE)
+  assert hostile.tags == harmless.tags and len(hostile.tags) > 300
+  assert all(text in hostile.text for text in HOSTILE)
+  assert hostile_files == files and sum(f.startswith("run/report/") for f in files) == 5
 
 
 def test_confused_pairs_and_matrix_by_hand():
