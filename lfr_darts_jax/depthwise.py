@@ -34,9 +34,7 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 
   Returns:
     `[batch, ceil(height / stride), ceil(width / stride), channels]`.
   """
-  if method == "auto":
-    method = "shifts" if jax.default_backend() == "cpu" else "conv"
-  if method == "shifts":
+  if shifts(method):
     return _convolve(x, kernel, stride=stride, dilation=dilation)
   pad = _padding(kernel, dilation)
   return lax.conv_general_dilated(
@@ -48,6 +46,11 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     feature_group_count=x.shape[-1],
   )
+
+
+def shifts(method: str) -> bool:
+  """Whether a method, see `depthwise`, is that of shifted multiply-adds here."""
+  return method == "shifts" or (method == "auto" and jax.default_backend() == "cpu")
 
 
 class DepthwiseConv(nn.Module):

@@ -21,6 +21,7 @@ from lfr_darts_jax.convolution import dot_general
 from lfr_darts_jax.convolution import kernel_init
 from lfr_darts_jax.convolution import like_input
 from lfr_darts_jax.depthwise import DepthwiseConv
+from lfr_darts_jax.pooling import avg_pool
 from lfr_darts_jax.pooling import max_pool
 
 # A 1x1 convolution as the matrix product that it is: XLA's CPU convolutions are slow inside loops.
@@ -91,7 +92,7 @@ class AvgPool(Operation):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    y = nn.avg_pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1)), count_include_pad=False).astype(x.dtype)
+    y = avg_pool(x, self.stride, self.depthwise)
     return batch_norm(train, affine=False)(y) if self.searching else y
 
 

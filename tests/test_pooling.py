@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lfr_darts_jax.pooling import avg_pool
 from lfr_darts_jax.pooling import max_pool
 
 
@@ -31,3 +32,15 @@ def test_first_maximum_takes_the_gradient():
   expected = np.zeros((4, 4))
   expected[1, 1] = 1
   np.testing.assert_array_equal(gradient[0, :, :, 0], expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [7, 8])
+def test_the_average_is_of_the_pixels_inside(x64, stride, size):
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(2, size, size + 1, 3)))
+  ours, theirs = (lambda x, m=m: avg_pool(x, stride, m) for m in ("shifts", "conv"))
+  np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
+  gradients = [jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(x) for f in (ours, theirs)]
+  np.testing.assert_allclose(*gradients, rtol=1e-12, atol=1e-12)
+  corner = np.asarray(x[0, :2, :2, 0])
+  np.testing.assert_allclose(ours(x)[0, 0, 0, 0], corner.sum() / 4, rtol=1e-12)
