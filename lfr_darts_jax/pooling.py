@@ -1,8 +1,8 @@
 """Pooling whose backward pass is cheap.
 
-Of max pooling, the backward pass of `lax.reduce_window` (select-and-scatter) costs more on the CPU than all convolutions
-of a mixed op together. Remembering which tap won turns it into nine shifted selects. XLA's CPU backend runs average
-pooling's `reduce_window` on one thread; it is a depthwise convolution too.
+Of max pooling, the backward pass of `lax.reduce_window` (select-and-scatter) costs more on the CPU than all
+convolutions of a mixed op together. Remembering which tap won turns it into nine shifted selects. XLA's CPU backend
+runs average pooling's `reduce_window` on one thread; it is a depthwise convolution too.
 """
 
 import functools
