@@ -19,18 +19,21 @@ Meta = dict[str, Any]
 class Checkpoints:
   """The checkpoints of one phase of a run."""
 
-  def __init__(self, directory: pathlib.Path, config: ml_collections.ConfigDict):
+  def __init__(self, directory: pathlib.Path, config: ml_collections.ConfigDict, *, writes: bool = True):
     """Opens a directory, which is made on the first save.
 
     Args:
       directory: where they lie.
       config: for `checkpoint.interval` and `checkpoint.keep`.
+      writes: whether this process alone runs here, so that what another has left half written goes.
     """
     self._interval = config.checkpoint.interval
     self._manager = ocp.CheckpointManager(
       directory.absolute(),
       item_names=("state", "meta"),
-      options=ocp.CheckpointManagerOptions(max_to_keep=config.checkpoint.keep, enable_async_checkpointing=False),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=config.checkpoint.keep, enable_async_checkpointing=False, cleanup_tmp_directories=writes
+      ),
     )
     self._saved = time.monotonic()
 

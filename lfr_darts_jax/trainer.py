@@ -234,7 +234,7 @@ def restore(config: ml_collections.ConfigDict, network: Network, workdir: pathli
       key=jax.random.PRNGKey(0),
     )
 
-  checkpoints = Checkpoints(workdir / places.CHECKPOINTS, config)
+  checkpoints = Checkpoints(workdir / places.CHECKPOINTS, config, writes=False)
   restored = checkpoints.restore(lambda meta: jax.eval_shape(shapes, meta))
   checkpoints.close()
   return None if restored is None else {"params": restored[0].params, "batch_stats": restored[0].batch_stats}

@@ -46,3 +46,12 @@ def test_a_notice_of_preemption_is_passed_on(tmp_path, config, monkeypatch):
   assert not checkpoints.preempted(3)
   monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: step == 3)
   assert checkpoints.preempted(3) and not checkpoints.preempted(4)
+
+
+def test_what_a_dead_process_left_half_written_goes_once_another_writes(tmp_path, config):
+  half = tmp_path / "c" / "3.orbax-checkpoint-tmp"
+  half.mkdir(parents=True)
+  Checkpoints(tmp_path / "c", config, writes=False).close()
+  assert half.exists()
+  Checkpoints(tmp_path / "c", config).save(5, STATE, {})
+  assert not half.exists()
