@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import sys
 import warnings
 
@@ -160,15 +161,25 @@ def _fail(text: str, status: int) -> None:
   os._exit(status)
 
 
+class _Terminated(KeyboardInterrupt):
+  """A SIGTERM where nothing waits for one, which like Ctrl-C no other code may catch."""
+
+
+def _terminate(number, frame):
+  raise _Terminated
+
+
 def _guarded(argv: Sequence[str]) -> None:
+  signal.signal(signal.SIGTERM, _terminate)
   try:
     main(argv)
   except UsageError as error:
     _report(error, 2)
   except Interrupted as error:
     _report(error, 128 + error.number)
-  except KeyboardInterrupt:
-    _report("stopped; the same command continues from the last checkpoint", 130)
+  except KeyboardInterrupt as error:
+    number = signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT
+    _report("stopped; the same command continues from the last checkpoint", 128 + number)
   except Exception as error:  # Whatever went wrong, a user gets one line.
     _report(f"{type(error).__name__}: {error}", 1)
 

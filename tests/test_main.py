@@ -129,6 +129,14 @@ def test_a_malformed_genotype_file(tmp_path):
   assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "deeply" in done.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_where_nothing_waits_for_one(number):
+  raises = "from lfr_darts_jax import main; import signal; main.main = lambda argv: signal.raise_signal({}); main.run()"
+  done = subprocess.run([sys.executable, "-c", raises.format(int(number))], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 128 + number
+  assert done.stderr == "lfr-darts: stopped; the same command continues from the last checkpoint\n"
+
+
 def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   whole = call(f"--workdir={tmp_path / 'whole'}", *TINY)
   assert whole.returncode == 0, whole.stderr
