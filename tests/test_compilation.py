@@ -35,6 +35,18 @@ def test_the_cache_can_be_turned_off(tmp_path):
   assert not list(tmp_path.rglob("*lambda*"))
 
 
+def test_a_half_written_program_is_compiled_anew_and_a_whole_one_is_not(tmp_path):
+  run(XDG_CACHE_HOME=str(tmp_path))
+  (program,) = tmp_path.rglob("*lambda*-cache")
+  whole = program.stat()
+  run(XDG_CACHE_HOME=str(tmp_path))
+  assert program.stat().st_mtime_ns == whole.st_mtime_ns
+  program.write_bytes(program.read_bytes()[:100])
+  program.with_name(program.name.replace("-cache", "-atime")).unlink()
+  run(XDG_CACHE_HOME=str(tmp_path))
+  assert program.stat().st_size == whole.st_size
+
+
 TRACE = """
 import hashlib
 import jax
