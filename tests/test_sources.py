@@ -1,4 +1,5 @@
 import pathlib
+import re
 
 import numpy as np
 from PIL import Image
@@ -83,9 +84,10 @@ def test_bad_folders(folder, config):
     sources.load(config)
 
 
-def test_unknown_tfds_name(config):
-  config.data.name = "no_such_data"
-  with pytest.raises(UsageError, match="config.data.name: 'no_such_data'; allowed are"):
+@pytest.mark.parametrize("name", ["no_such_data", "../../data", "mnist:9.9.9", "mnist/option=1", "x" * 4000])
+def test_unknown_tfds_name(config, name):
+  config.data.name = name
+  with pytest.raises(UsageError, match=f"config.data.name: '{re.escape(name[:56])}.*; allowed are"):
     sources.load(config)
 
 

@@ -8,6 +8,7 @@ from absl import logging
 import numpy as np
 
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import short
 
 # One request of a reader: large enough to amortise the call, small enough to keep all cores busy to the end.
 CHUNK = 1000
@@ -34,10 +35,11 @@ def load_tfds(
 
   try:
     builder = tfds.builder(name, data_dir=data_dir)
-  except (tfds.core.DatasetNotFoundError, ValueError) as error:
+  # Of other versions and of options in the name, TFDS says so by an assertion and a wrong argument.
+  except (tfds.core.DatasetNotFoundError, ValueError, AssertionError, TypeError) as error:
     reason = str(error).strip().partition("\n")[0]
     raise UsageError(
-      f"config.data.name: {name!r}; allowed are digits, folder, and names that TFDS knows ({reason})"
+      f"config.data.name: {short(name)}; allowed are digits, folder, and names that TFDS knows ({reason})"
     ) from None
   except ImportError:
     raise _tensorflow_missing(name, data_dir) from None
