@@ -18,7 +18,7 @@ from tests.chaos.strike import BEFORE
 from tests.chaos.strike import TORN
 from tests.chaos.strike import Kill
 
-KILLS = 3  # Of a trial, at most.
+KILLS = 5  # Of a trial, at most.
 INTERVALS = (0.0, 2.0)  # Of checkpoints: after every dispatch, and so that some pass without.
 SIGNALS = {"SIGKILL": 0.8, "SIGTERM": 0.1, "SIGINT": 0.1}
 # Between a safe point's look at the clock and the record that it has been passed, on a machine with other work.
