@@ -9,7 +9,10 @@ import pathlib
 import time
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
 
 Tree = Any
@@ -67,7 +70,9 @@ class Checkpoints:
       return None
     meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
     items = ocp.args.Composite(state=ocp.args.StandardRestore(build(meta)))
-    return self._manager.restore(step, args=items).state, meta
+    restored = self._manager.restore(step, args=items).state
+    # Orbax ties arrays to their device, for which JAX would compile other programs than for those of a fresh start.
+    return jax.tree.map(lambda array: jnp.array(np.asarray(array)), restored), meta
 
   def close(self) -> None:
     """Waits for what is still being written."""

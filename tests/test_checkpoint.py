@@ -20,6 +20,9 @@ def test_state_and_meta_come_back(tmp_path, config):
   state, meta = Checkpoints(tmp_path / "c", config).restore(shapes)
   jax.tree.map(np.testing.assert_array_equal, state, STATE)
   assert meta == {"cells": [["a", "b"]]}
+  # Or the programs that take it would be compiled anew.
+  lowered = lambda tree: jax.jit(lambda t: jax.tree.map(jnp.sum, t)).lower(tree).as_text()
+  assert lowered(state) == lowered(STATE)
 
 
 def test_the_newest_is_restored_and_old_ones_go(tmp_path, config):
