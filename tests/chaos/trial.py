@@ -103,7 +103,8 @@ def _wrong(kill: Kill, process: Ended) -> list[str]:
   """How a process ended otherwise than its kill lets expect."""
   if process.status != 128 + signal.Signals[kill.signal]:
     return [f"status {process.status} {process.errors}"]
-  # Before its first word a process has done nothing that could be continued.
-  if kill.signal != "SIGKILL" and process.output and "continue" not in process.errors.strip().rpartition("\n")[2]:
+  # Before its first word a process has done nothing that could be continued, and after its last one nothing is left.
+  amid = process.output and "\ntest error" not in process.output
+  if kill.signal != "SIGKILL" and amid and "continue" not in process.errors.strip().rpartition("\n")[2]:
     return [f"no word of how to continue: {process.errors!r}"]
   return []
