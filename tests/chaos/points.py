@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
   Attributes:
     install: makes it the point of a strike.
-    occurrences: how often one process arrives there, of which a kill draws one; not more than half an iteration has.
+    occurrences: a kill comes at one of so many first arrivals of a process.
     seconds: how long what happens there takes, about; None where it is over at once.
     torn: whether half of it can be done.
   """
