@@ -10,13 +10,13 @@ from typing import Any
 import ml_collections
 import numpy as np
 from PIL import Image
-from tensorboardX import SummaryWriter
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax import files
 from lfr_darts_jax import reading
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
-from lfr_darts_jax.files import write_atomically
+from lfr_darts_jax.events import Events
 
 NAME, PHASES = "metrics.jsonl", ("search", "train", "test")
 OUTCOME = "entropy/"  # Begins a name in the last line of an iteration of the search, and in no other.
@@ -62,7 +62,7 @@ class Metrics:
     self._config = "\n".join(["|field|value|", "|---|---|", *rows])
     self._path = workdir / NAME
     self._events = workdir / "tensorboard"
-    self._writers: dict[str, SummaryWriter] = {}
+    self._writers: dict[str, Events] = {}
 
   def rewind(self, phase: str, iteration: int, step: int, event_step: int) -> None:
     """Drops what a run to be resumed at this position has written beyond it; arguments as of `write`.
@@ -77,7 +77,7 @@ class Metrics:
     ends = lambda entry: any(name.startswith(OUTCOME) for name in entry)
     at = lambda entry: (PHASES.index(entry["phase"]), entry["iteration"], entry["step"], ends(entry))
     kept = itertools.takewhile(lambda entry: at(entry) <= position, read(self._path.parent))
-    write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
+    files.write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
   def write(self, phase: str, iteration: int, step: int, values: Mapping[str, Any], event_step: int) -> None:
     """Writes values of one step.
@@ -88,21 +88,25 @@ class Metrics:
       step: updates done in the iteration, or in the training.
       values: scalars, arrays and nested lists by name.
       event_step: the step under which TensorBoard shows them.
+
+    Raises:
+      OSError: where the disk takes no more; the last line may be a half.
     """
     entry = {"phase": phase, "iteration": iteration, "step": step, **{k: _plain(v) for k, v in values.items()}}
-    with self._path.open("a") as file:
+    with files.writing(self._path), self._path.open("a") as file:
       file.write(json.dumps(entry) + "\n")
     writer = self._writer(phase)
     for name, value in values.items():
       if isinstance(value, (int, float, np.generic)):
-        writer.add_scalar(name, value, event_step)
+        writer.scalar(name, value, event_step)
       elif isinstance(value, np.ndarray):
-        writer.add_histogram(name, value, event_step)
+        writer.histogram(name, value, event_step)
+    writer.flush()
 
   def write_image(self, name: str, png: bytes) -> None:
     """Shows a PNG in TensorBoard."""
     with Image.open(io.BytesIO(png)) as image:
-      self._writer("pictures").add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
+      self._writer("pictures").image(name, np.asarray(image.convert("RGB")))
 
   def close(self) -> None:
     """Writes out what the event files still lack; what is written later goes into new ones."""
@@ -111,8 +115,8 @@ class Metrics:
 
   def _writer(self, phase, purge_step=None):
     if phase not in self._writers:
-      self._writers[phase] = SummaryWriter(str(self._events / phase), purge_step=purge_step)
-      self._writers[phase].add_text("config", self._config)
+      self._writers[phase] = Events(self._events / phase, purge_step)
+      self._writers[phase].text("config", self._config)
     return self._writers[phase]
 
 

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import shutil
+import subprocess
 import tempfile
 
 CACHE = pathlib.Path(tempfile.gettempdir()) / f"lfr_darts_jax_tests_{os.getuid()}"
@@ -40,6 +42,34 @@ def tiny_config():
 def config():
   """`tiny_config`, to be changed by the test."""
   return tiny_config()
+
+
+class Disk:
+  """A file system of 32 MiB."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def fill(self):
+    """Leaves no space."""
+    with (self.path / "filler").open("wb") as file:
+      file.write(bytes(shutil.disk_usage(self.path).free))
+
+  def free(self):
+    """Takes it back."""
+    (self.path / "filler").unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A `Disk` of its own for the test."""
+  path = tmp_path / "disk"
+  path.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", path]
+  if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip("may not mount a file system")
+  yield Disk(path)
+  subprocess.run(["umount", "--lazy", path], check=True)
 
 
 class Supernet:

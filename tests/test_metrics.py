@@ -1,5 +1,8 @@
+import errno
+
 import numpy as np
 import pytest
+from tensorboardX import record_writer
 from tensorboardX.proto import event_pb2
 
 from lfr_darts_jax import metrics
@@ -69,6 +72,48 @@ def test_tensorboard_drops_it_too(tmp_path, config):
   writer.rewind("search", 1, 20, 120)
   writer.close()
   assert events(tmp_path / "tensorboard" / "search")["purge"][0] == 120
+
+
+def test_no_space_for_a_line(tmp_path, writer):
+  (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+  with pytest.raises(OSError) as raised:
+    writer.write("train", 0, 5, {"loss": 1.0}, 5)
+  assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(tmp_path / "metrics.jsonl")
+
+
+def test_no_space_for_tensorboard(tmp_path, writer, monkeypatch):
+  writer.write("train", 0, 5, {"loss": 1.0}, 5)
+  monkeypatch.setattr(record_writer, "open_file", lambda path: open("/dev/full", "wb"))
+  writer.close()
+  with pytest.raises(OSError) as raised:
+    writer.write("train", 0, 10, {"loss": 0.5}, 10)
+  assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(tmp_path / "tensorboard" / "train")
+
+
+def test_a_half_written_line_is_cut_off_and_written_again(small_disk, config):
+  # Of nested lists TensorBoard shows nothing: the line comes first to the end of the space.
+  entries = lambda part: [("train", 0, step, {"more": [[step] * 150]}, step) for step in part]
+  whole, parts = small_disk.path / "whole", small_disk.path / "parts"
+  whole.mkdir()
+  parts.mkdir()
+  writer = metrics.Metrics(whole, config)
+  for entry in entries(range(1, 40)):
+    writer.write(*entry)
+  writer.close()
+  writer = metrics.Metrics(parts, config)
+  for entry in entries(range(1, 12)):
+    writer.write(*entry)
+  small_disk.fill()
+  with pytest.raises(OSError, match="No space left on device"):
+    for entry in entries(range(12, 40)):
+      writer.write(*entry)
+  assert not (parts / "metrics.jsonl").read_text().endswith("\n")
+  small_disk.free()
+  writer = metrics.Metrics(parts, config)
+  writer.rewind("train", 0, 10, 10)
+  for entry in entries(range(11, 40)):
+    writer.write(*entry)
+  assert (parts / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
 
 
 def test_a_missing_file_has_no_entries(tmp_path):
