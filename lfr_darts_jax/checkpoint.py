@@ -1,11 +1,19 @@
-"""Orbax: what is saved, when, and how a run finds its place again.
+"""Checkpoints: what is saved, when, and how a run finds its place again.
 
-A checkpoint is a pytree of arrays and, as JSON beside it, what is needed to rebuild the network that they belong to:
-the position in the plan and every cell's candidates.
+A checkpoint is a folder that has its step for a name. It holds a pytree of arrays, `state/`, as Orbax stores it; as
+JSON what is needed to rebuild the network that they belong to, `meta.json`: the position in the plan and every cell's
+candidates; and the checksums of all that. It is made under another name and then renamed, so whatever has a step for a
+name was whole once. The checksums tell whether it still is: Orbax does not notice a changed byte in the arrays' values.
 """
 
 from collections.abc import Callable
+import hashlib
+import itertools
+import json
+import math
+import os
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -15,29 +23,33 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lfr_darts_jax import checksums
+from lfr_darts_jax import files
+from lfr_darts_jax.errors import UsageError
+
+STATE, META = "state", "meta.json"
+MAX_META_BYTES = 1_000_000
+
 Tree = Any
 Meta = dict[str, Any]
+
+
+class Broken(UsageError):
+  """A checkpoint that is not as it was saved, or not of this run; its text says why in one line."""
 
 
 class Checkpoints:
   """The checkpoints of one phase of a run."""
 
-  def __init__(self, directory: pathlib.Path, config: ml_collections.ConfigDict, *, writes: bool = True):
+  def __init__(self, directory: pathlib.Path, config: ml_collections.ConfigDict):
     """Opens a directory, which is made on the first save.
 
     Args:
       directory: where they lie.
       config: for `checkpoint.interval` and `checkpoint.keep`.
-      writes: whether this process alone runs here, so that what another has left half written goes.
     """
-    self._interval = config.checkpoint.interval
-    self._manager = ocp.CheckpointManager(
-      directory.absolute(),
-      item_names=("state", "meta"),
-      options=ocp.CheckpointManagerOptions(
-        max_to_keep=config.checkpoint.keep, enable_async_checkpointing=False, cleanup_tmp_directories=writes
-      ),
-    )
+    self._directory = directory
+    self._interval, self._keep = config.checkpoint.interval, config.checkpoint.keep
     self._saved = time.monotonic()
 
   @property
@@ -45,35 +57,175 @@ class Checkpoints:
     """Whether `checkpoint.interval` seconds have passed since the last save."""
     return time.monotonic() - self._saved >= self._interval
 
-  def preempted(self, step: int) -> bool:
-    """Whether a notice of preemption has reached all processes (JAX's preemption service, where one runs)."""
-    return self._manager.reached_preemption(step)
-
   def save(self, step: int, state: Tree, meta: Meta) -> None:
-    """Saves a step, the same one only once."""
-    if step not in self._manager.all_steps():
-      items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-      self._manager.save(step, args=items, force=True)
+    """Saves a step, the same one only once; older ones go when the new one is whole.
+
+    Raises:
+      OSError: where it can't be written; older ones are as they were.
+    """
+    if not self._folder(step).exists():
+      self._write(step, state, meta)
+      for old in self._steps()[self._keep :]:
+        doomed = files.partial(self._folder(old))
+        self._folder(old).rename(doomed)
+        shutil.rmtree(doomed)
     self._saved = time.monotonic()
 
-  def restore(self, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta] | None:
-    """Restores the newest checkpoint.
+  def restore(self, build: Callable[[Meta], Tree], say: Callable[[str], None]) -> tuple[Tree, Meta] | None:
+    """Restores the newest checkpoint that is whole; newer ones, which are not, are renamed.
 
     Args:
-      build: from the metadata to a tree of the shapes and types that the checkpoint holds.
+      build: see `read`.
+      say: is told about every checkpoint that is passed over.
 
     Returns:
-      State and metadata, or None where there is none.
-    """
-    step = self._manager.latest_step()
-    if step is None:
-      return None
-    meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(build(meta)))
-    restored = self._manager.restore(step, args=items).state
-    # Orbax ties arrays to their device, for which JAX would compile other programs than for those of a fresh start.
-    return jax.tree.map(lambda array: jnp.array(np.asarray(array)), restored), meta
+      State and metadata, or None where there are no checkpoints.
 
-  def close(self) -> None:
-    """Waits for what is still being written."""
-    self._manager.close()
+    Raises:
+      UsageError: where there are some, but none is whole; nothing is renamed then.
+    """
+    restored = None
+    faults: dict[int, str] = {}
+    for step in self._steps():
+      try:
+        restored = read(self._folder(step), build)
+        break
+      except Broken as error:
+        faults[step] = str(error)
+    if faults and restored is None:
+      listed = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
+      raise UsageError(
+        f"workdir: no checkpoint in {self._directory} is whole ({listed}); allowed is a directory with a whole one, or "
+        "a new workdir"
+      )
+    for step, fault in faults.items():
+      aside = self._aside(step)
+      self._folder(step).rename(aside)
+      say(f"passing over the checkpoint {self._folder(step)}, now {aside.name}: {fault}")
+    files.remove_partials(self._directory)
+    return restored
+
+  def _folder(self, step):
+    return self._directory / str(step)
+
+  def _aside(self, step):
+    names = itertools.chain([f"{step}.broken"], (f"{step}.broken{i}" for i in itertools.count(2)))
+    return next(path for path in map(self._directory.joinpath, names) if not os.path.lexists(path))
+
+  def _steps(self):
+    """Those that have a checkpoint, newest first."""
+    names = [path.name for path in self._directory.glob("[0-9]*")]
+    return sorted((int(name) for name in names if name.isdecimal() and name == str(int(name))), reverse=True)
+
+  def _write(self, step, state, meta):
+    folder = self._folder(step)
+    temporary = files.partial(folder)
+    try:
+      with files.writing(folder):
+        temporary.mkdir(parents=True)
+        _store(temporary / STATE, state)
+        (temporary / META).write_text(json.dumps({"meta": meta, "arrays": _kinds(state)}))
+        checksums.write(temporary)
+        temporary.rename(folder)
+    except BaseException:
+      shutil.rmtree(temporary, ignore_errors=True)
+      raise
+
+
+def read(folder: pathlib.Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta]:
+  """Reads one checkpoint and writes nothing.
+
+  Args:
+    folder: where it lies.
+    build: from the metadata to a tree of the shapes and types that the checkpoint holds; raises a LookupError,
+      TypeError or ValueError for metadata that are not of this run.
+
+  Returns:
+    State and metadata.
+
+  Raises:
+    Broken: where it is not as it was saved, or not of this run.
+  """
+  fault = checksums.fault(folder)
+  if fault:
+    raise Broken(fault)
+  try:
+    saved = _parse(folder / META)
+    meta = saved["meta"]
+    shapes = build(meta)
+    # Orbax finds out too, but leaves coroutines behind, which Python warns of.
+    if saved["arrays"] != _kinds(shapes):
+      raise ValueError("the arrays have other names, shapes or types")
+  except (LookupError, TypeError, ValueError, OSError) as error:
+    reason = " ".join(str(error).split())[:200]
+    raise Broken(f"it is not of this run ({type(error).__name__}: {reason})") from error
+  with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as store:
+    args = ocp.args.StandardRestore(jax.tree.map(_placed, shapes))
+    restored = store.restore((folder / STATE).absolute(), args=args)
+  # Orbax ties arrays to their device, for which JAX would compile other programs than for those of a fresh start.
+  return jax.tree.map(lambda array: jnp.array(np.asarray(array)), restored), meta
+
+
+def seconds(meta: Meta) -> float:
+  """The seconds that a phase has taken, out of its checkpoint's metadata.
+
+  Raises:
+    LookupError, TypeError, ValueError: where there is no such number.
+  """
+  value = meta["seconds"]
+  if type(value) not in (int, float) or not 0 <= value < math.inf:
+    raise ValueError("seconds is no time")
+  return value
+
+
+def retries(meta: Meta) -> int:
+  """How often a phase has gone back to a checkpoint before this one, out of its metadata.
+
+  Raises:
+    LookupError, ValueError: where there is no such number.
+  """
+  value = meta["retries"]
+  if type(value) is not int or value < 0:
+    raise ValueError("retries is no count")
+  return value
+
+
+def preempted(step: int) -> bool:
+  """Whether a notice of preemption has reached all processes: JAX's preemption service, where one runs."""
+  return ocp.utils.reached_preemption(step)
+
+
+def _parse(path):
+  with path.open("rb") as file:
+    text = file.read(MAX_META_BYTES + 1)
+  if len(text) > MAX_META_BYTES:
+    raise ValueError(f"{META} has more than {MAX_META_BYTES} bytes")
+  try:
+    return json.loads(text)
+  except RecursionError:
+    raise ValueError(f"{META} is nested too deeply") from None
+
+
+def _kinds(tree):
+  """A digest of a tree's structure and its leaves' shapes and types."""
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  listed = [f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}\n" for path, leaf in leaves]
+  return hashlib.sha256("".join(listed).encode()).hexdigest()
+
+
+def _placed(leaf):
+  # Where none is asked for, Orbax looks for the device that the array was saved from.
+  device = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+
+
+def _store(path, state):
+  try:
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as store:
+      store.save(path.absolute(), args=ocp.args.StandardSave(state))
+  except ValueError as error:
+    # What TensorStore raises whatever the operating system said; the words of that are in it.
+    for number in files.DISK_ERRORS:
+      if os.strerror(number) in str(error):
+        raise OSError(number, os.strerror(number)) from error
+    raise

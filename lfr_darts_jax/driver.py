@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from lfr_darts_jax import bilevel
+from lfr_darts_jax import checkpoint
 from lfr_darts_jax import deepen
 from lfr_darts_jax import forecast
 from lfr_darts_jax import plans
@@ -61,11 +62,14 @@ class _Place:
     return dataclasses.asdict(self)
 
   @classmethod
-  def from_json(cls, value: dict[str, Any]) -> "_Place":
+  def from_json(cls, value: dict[str, Any], plan: plans.Plan) -> "_Place":
     cells = tuple(
       Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"]
     )
-    return cls(value["iteration"], cells, value["pruned"], value["seconds"], value["retries"])
+    plan.check(value["iteration"], value["pruned"], cells)
+    return cls(
+      value["iteration"], cells, value["pruned"], checkpoint.seconds(value), checkpoint.retries(value)
+    )
 
 
 class Search:
@@ -91,7 +95,7 @@ class Search:
       interrupt: asked after every dispatch.
 
     Raises:
-      UsageError: where the data or the image size do not bear the config.
+      UsageError: where the data or the image size do not bear the config, or there are checkpoints but none is whole.
     """
     self._config, self._metrics, self._progress, self._interrupt = config, metrics, progress, interrupt
     self._operations = tuple(config.search.operations)
@@ -108,6 +112,7 @@ class Search:
     self._profiler = Profiler(workdir, config.profile)
     self._journal = Journal(metrics, progress, self._total)
     self._checkpoints = Checkpoints(workdir / places.SEARCH, config)
+    self._restored = self._checkpoints.restore(self._shapes, progress.say)
     self._started = time.monotonic()
 
   def run(self) -> tuple[Genotype, float]:
@@ -119,7 +124,8 @@ class Search:
     Raises:
       Interrupted: after a signal; the state is saved.
     """
-    place, state = self._resume()
+    restored, self._restored = self._restored, None
+    place, state = self._resume(restored)
     step = int(state.step)
     if place.iteration or step:
       for part, work in forecast.before(self._config, self._plan, place.iteration, step, self._total).items():
@@ -131,25 +137,23 @@ class Search:
         place, state = self._iterate(place, state)
       except recovery.NotFinite as error:
         place, state = self._go_back(place, error)
-    self._checkpoints.close()
     return Genotype(place.cells), time.monotonic() - self._started
 
-  def _resume(self):
-    """Place and state of the newest checkpoint, or of the beginning."""
-    restored = self._checkpoints.restore(self._shapes)
+  def _resume(self, restored):
+    """Place and state of a checkpoint, or of the beginning."""
     if restored is None:
       self._metrics.rewind("search", 0, 0, 0)
       place = _Place(0, self._plan.cells, 0, 0.0, 0)
       return place, self._start(place, lambda stopping: None)
     state, meta = restored
-    place, step = _Place.from_json(meta), int(state.step)
+    place, step = _Place.from_json(meta, self._plan), int(state.step)
     self._metrics.rewind("search", place.iteration, step, place.iteration * self._total + step)
     return place, state
 
   def _go_back(self, place, error):
     phase = f"search, iteration {place.iteration + 1}"
     retries = recovery.retry(error, phase, place.retries, self._config.recovery.retries, self._progress.say)
-    place, state = self._resume()
+    place, state = self._resume(self._checkpoints.restore(self._shapes, self._progress.say))
     place.retries = retries
     return place, recovery.another_order(state, retries)
 
@@ -353,11 +357,11 @@ class Search:
     )
 
   def _shapes(self, meta):
-    return jax.eval_shape(lambda: self._initial(_Place.from_json(meta)))
+    return jax.eval_shape(lambda: self._initial(_Place.from_json(meta, self._plan)))
 
   def _safe_point(self, place, state):
     self._interrupt.safe_point(
-      lambda stopping: self._save(place, state, stopping), self._checkpoints.preempted(self._number(place, state))
+      lambda stopping: self._save(place, state, stopping), checkpoint.preempted(self._number(place, state))
     )
 
   def _save(self, place, state, now):

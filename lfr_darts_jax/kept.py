@@ -82,7 +82,7 @@ def result(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str
   shapes = {"mean": (channels,), "deviation": (channels,), "confusion": (classes, classes)}
   for name in ("test_error", "top5_error", "train_seconds", "mean", "deviation"):
     reading.numbers(found.get(name), where(name), shapes.get(name, ()), low=0)
-  for name in ("parameters", "multiply_adds", "devices", "confusion"):
+  for name in ("parameters", "multiply_adds", "updates", "devices", "confusion"):
     reading.numbers(found.get(name), where(name), shapes.get(name, ()), integers=True, low=0)
   for name in ("search_seconds", "skipped_files"):
     if found.get(name) is not None:

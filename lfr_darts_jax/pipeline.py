@@ -175,6 +175,7 @@ class _Run:
       job = driver.Search(self._config, self._dataset, self._workdir, self._metrics, self._progress, self._interrupt)
       self._begin()
       found, seconds = job.run()
+      (self._workdir / places.SEARCH).mkdir(exist_ok=True)  # A short search saved nothing in it.
       write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps({"search_seconds": seconds}) + "\n")
       self._keep(found)
       self._progress.say(_table({"search": duration(seconds), "page": self._page(forecast.SEARCH_BUILD)}))
@@ -213,6 +214,7 @@ class _Run:
     """Tests the trained network; returns what `result.json` is to hold, and keeps a sample of the mistakes."""
     facts = {
       **describe(self._config, genotype),
+      "updates": int(state.step),
       "train_seconds": seconds,
       **self._circumstances(),
       "mean": job.mean,

@@ -54,6 +54,37 @@ class Plan:
   iterations: tuple[Iteration, ...]
   max_skip_connects: int | None = None
 
+  def check(self, iteration: int, pruned: int, cells: tuple[Cell, ...]) -> None:
+    """Checks that a search by this plan may stand at a place.
+
+    Args:
+      iteration: index in the plan.
+      pruned: rounds done in it.
+      cells: every cell's candidates.
+
+    Raises:
+      ValueError: where it may not.
+    """
+    if type(iteration) is not int or not 0 <= iteration < len(self.iterations):
+      raise ValueError("the plan has no such iteration")
+    if type(pruned) is not int or not 0 <= pruned <= len(self.iterations[iteration].rounds):
+      raise ValueError("the iteration has no such round of pruning")
+    if len(cells) != len(self.cells) or not all(map(_remains, cells, self.cells)):
+      raise ValueError("the cells are not those of the plan")
+
+
+def _remains(cell, whole):
+  """Whether a cell is another one without some of its candidates."""
+  same = (cell.name, cell.kind, cell.concat) == (whole.name, whole.kind, whole.concat)
+  return (
+    same
+    and len(cell.candidates) == len(whole.candidates)
+    and all(
+      alive == tuple(name for name in operations if name in alive)
+      for alive, operations in zip(cell.candidates, whole.candidates, strict=True)
+    )
+  )
+
 
 # Our choice: 8 -> 5 -> 3 operations as P-DARTS has them between its stages, here within an iteration.
 ROUNDS = ((0.6, 5), (0.8, 3))

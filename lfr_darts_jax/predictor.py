@@ -11,6 +11,7 @@ import numpy as np
 from lfr_darts_jax import kept
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
+from lfr_darts_jax.checkpoint import Broken
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
 from lfr_darts_jax.data import sources
@@ -76,8 +77,11 @@ class Predictor:
 def load(workdir: str | pathlib.Path) -> Predictor:
   """Loads the trained network of a work directory.
 
+  Nothing in it is changed.
+
   Raises:
-    UsageError: where the directory holds none, or one of its files can't be read.
+    UsageError: where the directory holds none, one of its files can't be read, or its checkpoint is not whole. An
+      earlier one would not be the network that `result.json` tells of.
   """
   workdir = pathlib.Path(workdir)
   config = kept.config(workdir)
@@ -85,7 +89,11 @@ def load(workdir: str | pathlib.Path) -> Predictor:
   if genotype is None or result is None:
     missing = places.RESULT if result is None else places.GENOTYPE
     raise UsageError(f"workdir: {workdir} has no {missing}; allowed is the directory of a finished training")
-  variables = trainer.restore(config, final_network(config, genotype), workdir)
-  if variables is None:
-    raise UsageError(f"workdir: {workdir} has no checkpoint; allowed is the directory of a finished training")
+  try:
+    variables = trainer.read(config, final_network(config, genotype), workdir, result["updates"])
+  except Broken as error:
+    raise UsageError(
+      f"workdir: the checkpoint {workdir / places.CHECKPOINTS}/{result['updates']} is not whole: {error}; allowed is a "
+      f"whole one (without {places.RESULT}, a run trains on from the newest that is)"
+    ) from None
   return Predictor(config, genotype, result, variables)

@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 import optax
 
+from lfr_darts_jax import checkpoint
 from lfr_darts_jax import forecast
 from lfr_darts_jax import losses
 from lfr_darts_jax import optimizers
@@ -58,7 +59,7 @@ class Training:
     """Prepares a training; arguments as of `driver.Search`, with the train split.
 
     Raises:
-      UsageError: where a batch is larger than the train split.
+      UsageError: where a batch is larger than the train split, or there are checkpoints but none is whole.
     """
     images, labels = train
     check_batch_size(config, len(images))
@@ -71,6 +72,7 @@ class Training:
     self._optimizer = optimizers.train_weights(config, self._per_epoch)
     self._profiler = Profiler(workdir, config.profile)
     self._checkpoints = Checkpoints(workdir / places.CHECKPOINTS, config)
+    self._restored = self._checkpoints.restore(self._shapes, progress.say)
 
   def run(self) -> tuple[TrainState, float]:
     """Trains to the end, from the newest checkpoint where there is one.
@@ -81,7 +83,8 @@ class Training:
     Raises:
       Interrupted: after a signal; the state is saved.
     """
-    state, meta = self._resume()
+    restored, self._restored = self._restored, None
+    state, meta = self._resume(restored)
     if int(state.step):
       self._progress.skip(forecast.TRAIN, self._work(int(state.step)))
       self._progress.say(f"continuing the training at update {int(state.step)} of {self._total}")
@@ -94,19 +97,17 @@ class Training:
         meta["seconds"] = time.monotonic() - began
         step = int(state.step)
         self._interrupt.safe_point(
-          lambda stopping: self._save(state, meta, stopping or step == self._total), self._checkpoints.preempted(step)
+          lambda stopping: self._save(state, meta, stopping or step == self._total), checkpoint.preempted(step)
         )
       except recovery.NotFinite as error:
         allowed = self._config.recovery.retries
         retries = recovery.retry(error, "training", meta["retries"], allowed, self._progress.say)
-        state, meta = self._resume()
+        state, meta = self._resume(self._checkpoints.restore(self._shapes, self._progress.say))
         state, meta["retries"] = recovery.another_order(state, retries), retries
-    self._checkpoints.close()
     return state, meta["seconds"]
 
-  def _resume(self):
-    """State of the newest checkpoint, or of the beginning; and, as kept with it, seconds and retries so far."""
-    restored = self._checkpoints.restore(lambda _: jax.eval_shape(self._initial))
+  def _resume(self, restored):
+    """State of a checkpoint, or of the beginning; and, as kept with it, seconds and retries so far."""
     if restored is None:
       with self._waiting(forecast.build_seconds, f"building the network of {len(self._network.layout)} layers"):
         restored = (
@@ -128,6 +129,11 @@ class Training:
       step = int(state.step)
       recovery.check(step, state)
       self._checkpoints.save(step, state, meta)
+
+  def _shapes(self, meta):
+    checkpoint.seconds(meta)
+    checkpoint.retries(meta)
+    return jax.eval_shape(self._initial)
 
   def _waiting(self, work, text):
     return self._progress.waiting(forecast.TRAIN_BUILD, work(self._network.layout, self._network.cells), text)
@@ -219,8 +225,12 @@ class Training:
     return state, loss, right
 
 
-def restore(config: ml_collections.ConfigDict, network: Network, workdir: pathlib.Path) -> dict[str, Any] | None:
-  """Parameters and batch statistics of a work directory's newest checkpoint, None where there is none."""
+def read(config: ml_collections.ConfigDict, network: Network, workdir: pathlib.Path, step: int) -> dict[str, Any]:
+  """Parameters and batch statistics of a work directory's checkpoint, of which nothing is changed.
+
+  Raises:
+    Broken: where the checkpoint of that step is not whole.
+  """
   image = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, config.data.channels), jnp.float32)
   optimizer = optimizers.train_weights(config, 1)
 
@@ -234,7 +244,5 @@ def restore(config: ml_collections.ConfigDict, network: Network, workdir: pathli
       key=jax.random.PRNGKey(0),
     )
 
-  checkpoints = Checkpoints(workdir / places.CHECKPOINTS, config, writes=False)
-  restored = checkpoints.restore(lambda meta: jax.eval_shape(shapes, meta))
-  checkpoints.close()
-  return None if restored is None else {"params": restored[0].params, "batch_stats": restored[0].batch_stats}
+  state, _ = checkpoint.read(workdir / places.CHECKPOINTS / str(step), lambda meta: jax.eval_shape(shapes, meta))
+  return {"params": state.params, "batch_stats": state.batch_stats}

@@ -1,60 +1,223 @@
+import errno
+import os
+import pkgutil
+
 import jax
-from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from lfr_darts_jax import checkpoint
+from lfr_darts_jax.checkpoint import Broken
 from lfr_darts_jax.checkpoint import Checkpoints
+from lfr_darts_jax.errors import UsageError
+from tests import damage
 
-STATE = {"w": jnp.arange(6.0).reshape(2, 3), "n": {"step": jnp.int32(3)}}
+# Random values, which do not compress: a changed byte of them is not noticed by what decompresses them.
+STATE = {"w": jax.random.normal(jax.random.PRNGKey(0), (300, 100)), "n": {"step": jnp.int32(3)}}
 
 
 def shapes(meta):
   return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), STATE)
 
 
-def test_state_and_meta_come_back(tmp_path, config):
-  checkpoints = Checkpoints(tmp_path / "c", config)
-  assert checkpoints.restore(shapes) is None
-  checkpoints.save(3, STATE, {"cells": [["a", "b"]]})
-  checkpoints.close()
-  state, meta = Checkpoints(tmp_path / "c", config).restore(shapes)
-  jax.tree.map(np.testing.assert_array_equal, state, STATE)
-  assert meta == {"cells": [["a", "b"]]}
-  # Or the programs that take it would be compiled anew.
-  lowered = lambda tree: jax.jit(lambda t: jax.tree.map(jnp.sum, t)).lower(tree).as_text()
-  assert lowered(state) == lowered(STATE)
+def at_step(step):
+  return jax.tree.map(lambda a: a + step, STATE)
 
 
-def test_the_newest_is_restored_and_old_ones_go(tmp_path, config):
-  config.checkpoint.keep = 2
+@pytest.fixture
+def three(tmp_path, config):
+  """A directory with the steps 1, 2 and 5."""
+  config.checkpoint.keep = 3
   checkpoints = Checkpoints(tmp_path / "c", config)
   for step in (1, 2, 5):
-    checkpoints.save(step, jax.tree.map(lambda a, s=step: a + s, STATE), {"step": step})
-  state, meta = checkpoints.restore(shapes)
-  assert meta == {"step": 5} and float(state["w"][0, 0]) == 5
-  assert sorted(int(p.name) for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == [2, 5]
+    checkpoints.save(step, at_step(step), {"step": step})
+  return tmp_path / "c"
+
+
+def steps(folder):
+  return sorted(path.name for path in folder.iterdir())
+
+
+def test_state_and_meta_come_back(tmp_path, config):
+  checkpoints = Checkpoints(tmp_path / "c", config)
+  assert checkpoints.restore(shapes, print) is None and not (tmp_path / "c").exists()
+  checkpoints.save(3, STATE, {"cells": [["a", "b"]]})
+  state, meta = Checkpoints(tmp_path / "c", config).restore(shapes, print)
+  jax.tree.map(np.testing.assert_array_equal, state, STATE)
+  assert meta == {"cells": [["a", "b"]]}
+
+
+def test_the_newest_is_restored_and_old_ones_go(three, config):
+  config.checkpoint.keep = 2
+  checkpoints = Checkpoints(three, config)
+  # By number, not by name.
+  checkpoints.save(10, at_step(10), {"step": 10})
+  assert steps(three) == ["10", "5"]
+  state, meta = checkpoints.restore(shapes, print)
+  assert meta == {"step": 10} and int(state["n"]["step"]) == 13
 
 
 def test_the_interval_is_kept(tmp_path, config):
   config.checkpoint.interval = 1e6
   checkpoints = Checkpoints(tmp_path / "c", config)
-  assert not checkpoints.due
+  checkpoints.save(1, STATE, {})
+  assert checkpoints.restore(shapes, print) is None
   config.checkpoint.interval = 0.0
   checkpoints = Checkpoints(tmp_path / "c", config)
-  assert checkpoints.due
+  checkpoints.save(1, STATE, {})
+  assert checkpoints.restore(shapes, print) is not None
 
 
-def test_a_notice_of_preemption_is_passed_on(tmp_path, config, monkeypatch):
-  checkpoints = Checkpoints(tmp_path / "c", config)
-  assert not checkpoints.preempted(3)
-  monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: step == 3)
-  assert checkpoints.preempted(3) and not checkpoints.preempted(4)
+@pytest.mark.parametrize("kind", damage.KINDS)
+def test_a_broken_one_is_named_and_set_aside_and_the_one_before_restored(three, config, kind):
+  damage.KINDS[kind](three / "5")
+  broken = damage.snapshot(three / "5")
+  said = []
+  state, meta = Checkpoints(three, config).restore(shapes, said.append)
+  jax.tree.map(np.testing.assert_array_equal, state, at_step(2))
+  assert meta == {"step": 2}
+  assert len(said) == 1 and said[0].startswith(f"passing over the checkpoint {three / '5'}, now 5.broken: ")
+  assert steps(three) == ["1", "2", "5.broken"] and damage.snapshot(three / "5.broken") == broken
 
 
-def test_what_a_dead_process_left_half_written_goes_once_another_writes(tmp_path, config):
-  half = tmp_path / "c" / "3.orbax-checkpoint-tmp"
-  half.mkdir(parents=True)
-  Checkpoints(tmp_path / "c", config, writes=False).close()
-  assert half.exists()
-  Checkpoints(tmp_path / "c", config).save(5, STATE, {})
-  assert not half.exists()
+def test_several_broken_ones_and_one_more_of_the_same_step(three, config):
+  for step in ("5", "2"):
+    damage.flip(damage.largest(three / step))
+  said = []
+  checkpoints = Checkpoints(three, config)
+  assert checkpoints.restore(shapes, said.append)[1] == {"step": 1}
+  assert [text.split(",")[0].split("/")[-1] for text in said] == ["5", "2"]
+  checkpoints.save(5, at_step(5), {"step": 5})
+  damage.flip(damage.largest(three / "5"))
+  assert checkpoints.restore(shapes, said.append)[1] == {"step": 1}
+  assert steps(three) == ["1", "2.broken", "5.broken", "5.broken2"]
+
+
+@pytest.mark.parametrize("kind", damage.KINDS)
+def test_where_none_is_whole_nothing_is_touched(three, config, kind):
+  for step in ("1", "2", "5"):
+    damage.KINDS[kind](three / step)
+  (three / ".7.partial").mkdir()
+  before = damage.snapshot(three)
+  said = []
+  with pytest.raises(UsageError, match=f"no checkpoint in {three} is whole .5: .*; 2: .*; 1: .*; allowed is") as error:
+    Checkpoints(three, config).restore(shapes, said.append)
+  assert damage.snapshot(three) == before and not said and "\n" not in str(error.value)
+
+
+def test_orbax_alone_does_not_notice_a_flipped_byte(three):
+  """Why there are checksums; where this fails, they may go."""
+  damage.flip(damage.largest(three / "5"))
+  damage.sum_anew(three / "5")
+  state, _ = checkpoint.read(three / "5", shapes)
+  assert not np.array_equal(state["w"], at_step(5)["w"])
+
+
+def number_of_seconds(meta):
+  checkpoint.seconds(meta)
+  return shapes(meta)
+
+
+SECONDS = ("[1, 2]", "null", "{}", *(f'{{"seconds": {value}}}' for value in ('"3"', "-1", "NaN", "1e999", "true")))
+TOO_MUCH = ("[" * 100_000, f'"{"a" * checkpoint.MAX_META_BYTES}"')
+
+
+@pytest.mark.parametrize(
+  "text",
+  [*(f'{{"arrays": "", "meta": {meta}}}' for meta in SECONDS + TOO_MUCH), "", "[1]", '{"arrays": ""}', "\udcff"],
+)
+def test_metadata_of_another_structure_are_broken(three, text):
+  (three / "5" / "meta.json").write_bytes(text.encode(errors="surrogateescape"))
+  damage.sum_anew(three / "5")
+  with pytest.raises(Broken, match="it is not of this run .(?!ValueError: the arrays)"):
+    checkpoint.read(three / "5", number_of_seconds)
+
+
+@pytest.mark.parametrize(
+  "other",
+  [
+    {"w": jax.ShapeDtypeStruct((300, 99), jnp.float32)},
+    {"w": jax.ShapeDtypeStruct((300, 100), jnp.int32)},
+    {"v": jax.ShapeDtypeStruct((300, 100), jnp.float32)},
+    {"n": {}},
+  ],
+)
+def test_arrays_of_another_run_are_broken(three, other):
+  with pytest.raises(Broken, match="it is not of this run .ValueError: the arrays have other"):
+    checkpoint.read(three / "5", lambda meta: {**shapes(meta), **other})
+
+
+def test_reading_one_changes_nothing(three):
+  damage.flip(damage.largest(three / "1"))
+  before = damage.snapshot(three)
+  assert checkpoint.read(three / "2", shapes)[1] == {"step": 2}
+  with pytest.raises(Broken, match="state/.* is not as it was written"):
+    checkpoint.read(three / "1", shapes)
+  with pytest.raises(Broken, match="SHA256SUMS is missing"):
+    checkpoint.read(three / "3", shapes)
+  assert damage.snapshot(three) == before
+
+
+def test_what_dead_processes_left_goes(three, config):
+  (three / ".7.partial" / "state").mkdir(parents=True)
+  (three / ".summary.json.partial").write_text("{")
+  (three / "summary.json").write_text("{}")
+  Checkpoints(three, config).restore(shapes, print)
+  assert steps(three) == ["1", "2", "5", "summary.json"]
+
+
+# What TensorStore says of a full disk, and of one that was remounted.
+FULL = ValueError("RESOURCE_EXHAUSTED: Error writing local file: No space left on device [os_error_code='28']")
+READ_ONLY = ValueError("Error writing local file: Read-only file system [os_error_code='30']")
+
+
+@pytest.mark.parametrize(
+  "error,number",
+  [(FULL, errno.ENOSPC), (READ_ONLY, errno.EROFS), (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), errno.EDQUOT)],
+)
+def test_a_failed_write_leaves_the_one_before_whole(tmp_path, config, monkeypatch, error, number):
+  config.checkpoint.keep = 1
+  checkpoints = Checkpoints(tmp_path, config)
+  checkpoints.save(1, at_step(1), {"step": 1})
+
+  def fail(store, path, **unused):
+    path.mkdir()
+    (path / "half").write_text("")
+    raise error
+
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint.ocp.Checkpointer, "save", fail)
+    with pytest.raises(OSError) as raised:
+      checkpoints.save(2, at_step(2), {"step": 2})
+  assert raised.value.errno == number and raised.value.filename == str(tmp_path / "2")
+  assert steps(tmp_path) == ["1"] and checkpoint.read(tmp_path / "1", shapes)[1] == {"step": 1}
+  checkpoints.save(2, at_step(2), {"step": 2})
+  assert steps(tmp_path) == ["2"]
+
+
+def test_other_errors_of_the_store_are_passed_on(tmp_path, config):
+  with pytest.raises(ValueError, match="Unsupported type"):
+    Checkpoints(tmp_path, config).save(1, {"w": object()}, {})
+  assert steps(tmp_path) == []
+
+
+@pytest.mark.parametrize("last_call", ["_store", "files.sync", "checksums.write"])
+def test_killed_while_writing(three, config, monkeypatch, last_call):
+  """A process that dies after any part of a checkpoint leaves no step that is not whole."""
+  name = f"lfr_darts_jax.checkpoint.{last_call}"
+  call = pkgutil.resolve_name(name)
+
+  def die(*arguments):
+    call(*arguments)
+    raise SystemExit
+
+  monkeypatch.setattr(name, die)
+  # A killed process cleans nothing up.
+  monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *unused, **also: None)
+  with pytest.raises(SystemExit):
+    Checkpoints(three, config).save(7, at_step(7), {"step": 7})
+  monkeypatch.undo()
+  assert steps(three) == [".7.partial", "1", "2", "5"]
+  assert Checkpoints(three, config).restore(shapes, print)[1] == {"step": 5}
+  assert steps(three) == ["1", "2", "5"]

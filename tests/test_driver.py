@@ -9,6 +9,7 @@ import pytest
 from lfr_darts_jax import bilevel
 from lfr_darts_jax import driver
 from lfr_darts_jax import forecast
+from lfr_darts_jax import plans
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
@@ -16,6 +17,7 @@ from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.interrupt import Interrupted
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.progress import Progress
+from tests import damage
 from tests.conftest import tiny_config
 
 
@@ -159,6 +161,39 @@ def test_numbers_that_stay_wrong_end_the_search_and_are_never_saved(tiny, tmp_pa
     search(tiny, tmp_path)
   monkeypatch.undo()
   assert len(search(tiny, tmp_path).cells) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checks", [4, 5])
+def test_a_search_whose_newest_checkpoint_broke_continues_to_the_same_end(tiny, whole, tmp_path, checks):
+  genotype, workdir = whole
+  tiny.checkpoint.interval = 0.0
+  with pytest.raises(Interrupted):
+    search(tiny, tmp_path, StopAfter(checks))
+  newest = max((p for p in (tmp_path / "search").iterdir()), key=lambda p: int(p.name))
+  damage.flip(damage.largest(newest))
+  assert search(tiny, tmp_path) == genotype
+  assert (tmp_path / "search" / f"{newest.name}.broken").is_dir()
+  assert (tmp_path / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda meta: meta.pop("pruned"),
+    lambda meta: meta.update(seconds="long"),
+    lambda meta: meta.update(cells=5),
+    lambda meta: meta["cells"][0].pop("kind"),
+    lambda meta: meta["cells"][1].update(candidates=[["exec"]] * 5),
+  ],
+)
+def test_metadata_of_no_place_in_the_plan(tiny, tmp_path, change):
+  job = driver.Search(tiny, sources.load(tiny), tmp_path, None, Progress({}), None)
+  meta = json.loads(json.dumps(driver._Place(1, plans.make(tiny).cells, 0, 2.5).to_json()))
+  assert job._shapes(meta).step.shape == ()
+  change(meta)
+  with pytest.raises((LookupError, TypeError, ValueError)):
+    job._shapes(meta)
 
 
 @pytest.mark.slow

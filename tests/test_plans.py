@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from lfr_darts_jax import plans
@@ -55,3 +57,48 @@ def test_unknown_operations_are_refused_with_the_known_ones(config):
   config.search.operations = ("skip_connect", "conv_9x9")
   with pytest.raises(UsageError, match="config.search.operations: 'conv_9x9'; allowed are none, max_pool_3x3"):
     plans.make(config)
+
+
+@pytest.mark.parametrize("iteration,pruned", [(0, 0), (0, 2), (4, 1)])
+def test_places_in_a_plan(config, iteration, pruned):
+  plan = plans.make(config)
+  plan.check(iteration, pruned, plan.cells)
+  cell = plan.cells[1]
+  operations = (("max_pool_3x3", "skip_connect"), (), *cell.candidates[2:])
+  plan.check(iteration, pruned, (plan.cells[0], dataclasses.replace(cell, candidates=operations), *plan.cells[2:]))
+
+
+@pytest.mark.parametrize("iteration", [5, -1, 1.0, True, None, "1", [1]])
+def test_iterations_that_a_plan_has_not(config, iteration):
+  plan = plans.make(config)
+  with pytest.raises(ValueError, match="no such iteration"):
+    plan.check(iteration, 0, plan.cells)
+
+
+@pytest.mark.parametrize("pruned", [3, -1, 1.0, True, None])
+def test_rounds_that_a_plan_has_not(config, pruned):
+  plan = plans.make(config)
+  with pytest.raises(ValueError, match="no such round"):
+    plan.check(0, pruned, plan.cells)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"name": "n9"},
+    {"kind": "reduction"},
+    {"concat": (2,)},
+    {"candidates": (("none",),)},
+    {"candidates": (("none", "none"),) * 5},
+    {"candidates": (("skip_connect", "max_pool_3x3"),) * 5},
+    {"candidates": (("exec",),) * 5},
+    {"candidates": ("none",) * 5},
+    {"candidates": ((["none"],),) * 5},
+  ],
+)
+def test_cells_that_a_plan_has_not(config, change):
+  plan = plans.make(config)
+  with pytest.raises(ValueError, match="not those of the plan"):
+    plan.check(0, 0, (dataclasses.replace(plan.cells[0], **change), *plan.cells[1:]))
+  with pytest.raises(ValueError, match="not those of the plan"):
+    plan.check(0, 0, plan.cells[1:])

@@ -4,12 +4,15 @@ import pytest
 import lfr_darts_jax
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import UsageError
+from tests import damage
 from tests.conftest import tiny_config
 from tests.test_trainer import GENOTYPE
 
 
-def test_a_trained_network_names_classes(config, tmp_path):
-  result = lfr_darts_jax.train(tiny_config(), GENOTYPE, tmp_path)
+def test_a_trained_network_names_classes(tmp_path):
+  config = tiny_config()
+  config.checkpoint.interval, config.train.updates_per_dispatch = 0.0, 30
+  result = lfr_darts_jax.train(config, GENOTYPE, tmp_path)
   images, labels = sources.load(config).test()
   predictor = lfr_darts_jax.load(tmp_path)
   names, probabilities = predictor.predict(images)
@@ -20,6 +23,13 @@ def test_a_trained_network_names_classes(config, tmp_path):
   assert predictor.count((images, labels)).error == result["test_error"]
   with pytest.raises(UsageError, match=r"allowed are uint8\[n, 8, 8, 1\]"):
     predictor.predict(images[0])
+  # 1437 images make 44 batches of 32; the checkpoint before them is of another network than the result.
+  assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["30", "44"]
+  damage.flip(damage.largest(tmp_path / "checkpoints" / "44"))
+  before = damage.snapshot(tmp_path)
+  with pytest.raises(UsageError, match="checkpoints/44 is not whole: state/.* is not as it was written; allowed is"):
+    lfr_darts_jax.load(tmp_path)
+  assert damage.snapshot(tmp_path) == before
 
 
 def test_load_of_an_unfinished_directory(tmp_path):

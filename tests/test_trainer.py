@@ -13,6 +13,7 @@ from lfr_darts_jax.interrupt import Interrupted
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import final_network
 from lfr_darts_jax.progress import Progress
+from tests import damage
 from tests.test_driver import StopAfter
 
 CELL = lambda n, kind: genotypes.Cell(n, kind, (("skip_connect",), ("max_pool_3x3",)), (2,))
@@ -45,7 +46,7 @@ def test_it_learns_and_leaves_a_checkpoint(tiny, tmp_path):
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   losses = [float(line.split('"train_loss": ')[1].split(",")[0]) for line in lines]
   assert losses[-1] < 0.85 * losses[0] and seconds > 0
-  variables = trainer.restore(tiny, final_network(tiny, GENOTYPE), tmp_path)
+  variables = trainer.read(tiny, final_network(tiny, GENOTYPE), tmp_path, int(state.step))
   jax.tree.map(np.testing.assert_array_equal, variables["params"], state.params)
   jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], state.batch_stats)
 
@@ -82,6 +83,31 @@ def test_numbers_that_go_wrong(tiny, tmp_path, monkeypatch, capsys, dtype):
   state, _ = training(tiny, tmp_path).run()
   recovery.check(0, state)
   assert "continuing the training at update 4 of" in capsys.readouterr().out
+
+
+def test_a_training_whose_newest_checkpoint_broke_ends_with_the_same_bits(tiny, tmp_path, capsys):
+  tiny.checkpoint.interval = 0.0
+  whole, _ = training(tiny, tmp_path / "whole").run()
+  with pytest.raises(Interrupted):
+    training(tiny, tmp_path / "parts", StopAfter(3)).run()
+  damage.flip(damage.largest(tmp_path / "parts" / "checkpoints" / "12"))
+  capsys.readouterr()
+  parts, _ = training(tiny, tmp_path / "parts").run()
+  passing, continuing = capsys.readouterr().out.splitlines()[:2]
+  assert passing.startswith(f"passing over the checkpoint {tmp_path}/parts/checkpoints/12, now 12.broken: state/")
+  assert continuing == "continuing the training at update 8 of 18"
+  jax.tree.map(np.testing.assert_array_equal, parts, whole)
+  assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_touched(tiny, tmp_path):
+  with pytest.raises(Interrupted):
+    training(tiny, tmp_path, StopAfter(1)).run()
+  damage.KINDS["truncated"](tmp_path / "checkpoints" / "4")
+  before = damage.snapshot(tmp_path)
+  with pytest.raises(UsageError, match="no checkpoint in .* is whole .4: state/"):
+    training(tiny, tmp_path)
+  assert damage.snapshot(tmp_path) == before
 
 
 def test_another_seed_differs(tiny, tmp_path):
