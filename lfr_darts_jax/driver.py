@@ -67,9 +67,7 @@ class _Place:
       Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"]
     )
     plan.check(value["iteration"], value["pruned"], cells)
-    return cls(
-      value["iteration"], cells, value["pruned"], checkpoint.seconds(value), checkpoint.retries(value)
-    )
+    return cls(value["iteration"], cells, value["pruned"], checkpoint.seconds(value), checkpoint.retries(value))
 
 
 class Search:

@@ -1,12 +1,14 @@
 """The command line: flags to mode; turns errors into one line and an exit status."""
 
 from collections.abc import Sequence
+import contextlib
 import json
 import os
 import pathlib
 import shlex
 import signal
 import sys
+import traceback
 import warnings
 
 from absl import app
@@ -16,8 +18,10 @@ import ml_collections
 from ml_collections import config_flags
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax import files
 from lfr_darts_jax import reading
 from lfr_darts_jax import workdir as places
+from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import one_line
 from lfr_darts_jax.errors import short
@@ -154,10 +158,12 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _fail(text: str, status: int) -> None:
-  print(f"lfr-darts: {one_line(text)}", file=sys.stderr)
+  # Where both go to a full disk, the status still tells.
+  with contextlib.suppress(OSError):
+    print(f"lfr-darts: {one_line(text)}", file=sys.stderr, flush=True)
+  with contextlib.suppress(OSError):
+    sys.stdout.flush()
   # The flags may be unparsed and threads of checkpointing alive: leave at once.
-  sys.stdout.flush()
-  sys.stderr.flush()
   os._exit(status)
 
 
@@ -171,23 +177,34 @@ def _terminate(number, frame):
 
 def _guarded(argv: Sequence[str]) -> None:
   signal.signal(signal.SIGTERM, _terminate)
+  if not _DEBUG.value:
+    # What fails in a library is raised here too: threads of the checkpoints' store log it, print it, and warn of what
+    # they had begun, besides.
+    logging.set_verbosity(logging.FATAL)
+    warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda unused: None
   try:
     main(argv)
+    sys.stdout.flush()
   except UsageError as error:
     _report(error, 2)
   except Interrupted as error:
     _report(error, 128 + error.number)
   except KeyboardInterrupt as error:
     number = signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT
-    _report("stopped; the same command continues from the last checkpoint", 128 + number)
+    _report(error, 128 + number, "stopped; the same command continues from the last checkpoint")
+  except RunError as error:
+    _report(error, 1)
+  except OSError as error:
+    _report(error, 1, files.explain(error))
   except Exception as error:  # Whatever went wrong, a user gets one line.
-    _report(f"{type(error).__name__}: {error}", 1)
+    _report(error, 1, f"{type(error).__name__}: {error}")
 
 
-def _report(error: object, status: int) -> None:
-  if _DEBUG.value and isinstance(error, Exception):
-    logging.exception("%s", error)
-  _fail(str(error), status)
+def _report(error: BaseException, status: int, text: str = "") -> None:
+  if _DEBUG.value:
+    traceback.print_exception(error)
+  _fail(text or str(error), status)
 
 
 def run() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import filelock
 
+from lfr_darts_jax import files
 from lfr_darts_jax import reading
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
-from lfr_darts_jax.files import write_atomically
 
 CONFIG, GENOTYPE, RESULT, COMMANDS = "config.json", "genotype.json", "result.json", "commands.txt"
 LOCK, PROFILE = ".lock", "profile"
@@ -34,6 +34,7 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
 
   Raises:
     UsageError: where the directory can't be written, or another process runs in it.
+    OSError: where there is no space left.
   """
   try:
     str(workdir).encode()
@@ -46,6 +47,8 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
   except filelock.Timeout:
     raise UsageError(f"workdir: {workdir} is in use by another process; allowed is one at a time") from None
   except OSError as error:
+    if error.errno in files.NO_SPACE:
+      raise
     raise UsageError(
       f"workdir: {workdir} can't be written ({error.strerror}); allowed is a directory that can"
     ) from None
@@ -102,16 +105,17 @@ def check(workdir: pathlib.Path, flat: dict[str, Any]) -> None:
 
 
 def claim(workdir: pathlib.Path, flat: dict[str, Any], command: str) -> None:
-  """Writes the config, and the command where it is a new one.
+  """Writes the config, and the command where it is a new one; deletes what dead processes left half written.
 
   Args:
     workdir: the directory.
     flat: the config, see `config.flatten`.
     command: what a user typed.
   """
+  files.remove_partials(workdir)
   before = commands(workdir)
-  write_atomically(workdir / CONFIG, json.dumps(flat, indent=1) + "\n")
+  files.write_atomically(workdir / CONFIG, json.dumps(flat, indent=1) + "\n")
   # Names of files need not be UTF-8.
   line = " ".join(command.split()).encode(errors="backslashreplace").decode()
   if line not in before:
-    write_atomically(workdir / COMMANDS, "\n".join([*before, line]) + "\n")
+    files.write_atomically(workdir / COMMANDS, "\n".join([*before, line]) + "\n")

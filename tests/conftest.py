@@ -1,5 +1,6 @@
 """Shared fixtures; a compilation cache that all workers and all runs share."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -52,8 +53,9 @@ class Disk:
 
   def fill(self):
     """Leaves no space."""
-    with (self.path / "filler").open("wb") as file:
-      file.write(bytes(shutil.disk_usage(self.path).free))
+    with contextlib.suppress(OSError), (self.path / "filler").open("ab", buffering=0) as file:
+      while True:
+        file.write(bytes(2**16))
 
   def free(self):
     """Takes it back."""

@@ -137,6 +137,48 @@ def test_a_signal_where_nothing_waits_for_one(number):
   assert done.stderr == "lfr-darts: stopped; the same command continues from the last checkpoint\n"
 
 
+FAIL = """
+import {module}
+from lfr_darts_jax import main
+def fail(argv):
+  raise {error}
+main.main = fail
+main.run()
+"""
+
+
+@pytest.mark.parametrize(
+  "module,error,line",
+  [
+    (
+      "errno",
+      "OSError(errno.ENOSPC, '', 'a/b')",
+      "a/b: no space left on device; the same command continues once there is space",
+    ),
+    ("errno", "OSError(errno.EACCES, 'Denied', 'a/b')", "PermissionError: [Errno 13] Denied: 'a/b'"),
+    ("lfr_darts_jax.errors", "lfr_darts_jax.errors.RunError('a stop')", "a stop"),
+    ("math", "ValueError('one\\ntwo')", "ValueError: one two"),
+  ],
+)
+def test_what_fails_is_one_line_and_status_1(module, error, line):
+  program = FAIL.format(module=module, error=error)
+  done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 1 and done.stderr == f"lfr-darts: {line}\n" and done.stdout == ""
+  debugged = subprocess.run([sys.executable, "-c", program, "--debug"], cwd=ROOT, capture_output=True, text=True)
+  assert debugged.returncode == 1 and "in fail" in debugged.stderr and debugged.stderr.endswith(done.stderr)
+
+
+def test_a_full_disk_behind_stdout():
+  with open("/dev/full", "w") as full:
+    done = subprocess.run(
+      command("--mode=describe", "--genotype=DARTS_V2"), cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "lfr-darts: no space left on device; the same command continues once there is space\n"
+    done = subprocess.run(command("--mode=describe", "--genotype=DARTS_V2"), cwd=ROOT, stdout=full, stderr=full)
+    assert done.returncode == 1
+
+
 def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   whole = call(f"--workdir={tmp_path / 'whole'}", *TINY)
   assert whole.returncode == 0, whole.stderr

@@ -20,6 +20,17 @@ def finished(tmp_path_factory):
   return workdir, page.write(workdir).read_text()
 
 
+def test_a_full_disk_leaves_the_page_of_before(tmp_path):
+  workdir = runs.write(tmp_path / "run", iterations=0)
+  path = page.write(workdir)
+  before = path.read_bytes()
+  path.with_name(".index.html.partial").symlink_to("/dev/full")
+  with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+    page.write(workdir)
+  assert path.read_bytes() == before
+  assert page.write(workdir) == path
+
+
 def test_a_finished_run_shows_everything(finished):
   workdir, text = finished
   assert headings(text) == [

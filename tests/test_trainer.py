@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from lfr_darts_jax import checksums
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import recovery
 from lfr_darts_jax import trainer
@@ -98,6 +99,34 @@ def test_a_training_whose_newest_checkpoint_broke_ends_with_the_same_bits(tiny, 
   assert continuing == "continuing the training at update 8 of 18"
   jax.tree.map(np.testing.assert_array_equal, parts, whole)
   assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+class FillAt(Interrupt):
+  """Fills a disk at the n-th safe point."""
+
+  def __init__(self, disk, checks):
+    super().__init__()
+    self._disk, self._left = disk, checks
+
+  def safe_point(self, save):
+    self._left -= 1
+    if self._left == 0:
+      self._disk.fill()
+    super().safe_point(save)
+
+
+def test_a_training_whose_disk_was_full_ends_with_the_same_bits(tiny, tmp_path, small_disk):
+  tiny.checkpoint.update(interval=0.0, keep=1)
+  whole, _ = training(tiny, tmp_path / "whole").run()
+  with pytest.raises(OSError, match="No space left on device: '.*/parts/checkpoints/12'"):
+    training(tiny, small_disk.path / "parts", FillAt(small_disk, 3)).run()
+  (checkpoint,) = (small_disk.path / "parts" / "checkpoints").iterdir()
+  assert checkpoint.name == "8" and checksums.fault(checkpoint) is None
+  small_disk.free()
+  parts, _ = training(tiny, small_disk.path / "parts").run()
+  jax.tree.map(np.testing.assert_array_equal, parts, whole)
+  metrics = [(place / "metrics.jsonl").read_text() for place in (tmp_path / "whole", small_disk.path / "parts")]
+  assert metrics[0] == metrics[1]
 
 
 def test_where_no_checkpoint_is_whole_nothing_is_touched(tiny, tmp_path):

@@ -1,3 +1,6 @@
+import errno
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -45,6 +48,23 @@ def test_a_path_that_no_checkpoint_could_be_written_to(tmp_path):
   with pytest.raises(UsageError, match=r"x\\udcff; allowed are paths in UTF-8"), places.alone(tmp_path / "x\udcff"):
     pass
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number,kind", [(errno.ENOSPC, OSError), (errno.EROFS, UsageError)])
+def test_a_full_disk_is_no_wrong_input(tmp_path, monkeypatch, number, kind):
+  def fail(path, **unused):
+    raise OSError(number, os.strerror(number), str(path))
+
+  monkeypatch.setattr(pathlib.Path, "mkdir", fail)
+  with pytest.raises((OSError, UsageError)) as raised, places.alone(tmp_path / "run"):
+    pass
+  assert type(raised.value) is kind
+
+
+def test_what_dead_processes_left_goes(config, tmp_path):
+  (tmp_path / ".result.json.partial").write_text("{")
+  places.claim(tmp_path, schema.flatten(config), "first")
+  assert sorted(os.listdir(tmp_path)) == ["commands.txt", "config.json"]
 
 
 HOLD = """
