@@ -126,6 +126,9 @@ FIELDS: dict[str, Field] = {
     "search.alpha_beta1": _number(0.5, 0.0, 0.9999, "Adam's, of the alphas; DARTS"),
     "search.alpha_beta2": _number(0.999, 0.0, 0.99999, "Adam's, of the alphas; DARTS"),
     "search.alpha_weight_decay": _number(1e-3, 0.0, 1.0, "L2 of the alphas, added to their gradient; DARTS"),
+    "search.collapse_skip_share": _number(0.25, 0.0, 1.0, "share of skip_connects among a normal cell's connections above which, from two on, its search counts as collapsed: more than two of eight, as P-DARTS allows and where DARTS+ stops; other sizes in proportion, our choice"),
+    "search.collapse_entropy": _number(0.99, 0.0, 1.0, "entropy of the alphas, as a share of the largest possible, below which they must have come in an iteration; our choice"),
+    "search.stop_on_collapse": _flag(False, "whether a search that counts as collapsed is stopped, instead of only reported; our choice"),
 
     "prune.rule": _choice("softmax", ("softmax", "random"), "which connections are weak; softmax: smallest softmax(alpha), our reading of 'prune out weak connections'; random: a control"),
     "prune.rounds": Field(None, tuple, "((share of the iteration, operations kept per edge), ...), shares rising in (0, 1), counts falling, at least 2", _rounds, "when operations are pruned; None: the plan's own", optional=True),

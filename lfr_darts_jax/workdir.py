@@ -20,7 +20,14 @@ SEARCH_SUMMARY = f"{SEARCH}/summary.json"
 MAX_BYTES = 1_000_000  # Of a file that does not grow with data or epochs; what runs write has a hundredth of it.
 
 # Fields that do not change what a run computes, so that a continued run may have others.
-FREE_FIELDS = ("data.dir", "checkpoint.interval", "checkpoint.keep", "recovery.retries", "profile")
+FREE_FIELDS = (
+  "data.dir",
+  "search.stop_on_collapse",
+  "checkpoint.interval",
+  "checkpoint.keep",
+  "recovery.retries",
+  "profile",
+)
 # Those of the final network, which may change as long as only the search is done; the stem is the supernet's too.
 FINAL_FIELDS = ("train.", "network.channels", "network.layers")
 

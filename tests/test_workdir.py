@@ -17,7 +17,7 @@ def test_the_same_config_may_go_on_and_another_may_not(config, tmp_path):
   with places.alone(tmp_path / "run"):
     places.check(tmp_path / "run", flat)
   places.claim(tmp_path / "run", flat, "first")
-  places.check(tmp_path / "run", flat | {"checkpoint.interval": 1.0})
+  places.check(tmp_path / "run", flat | {"checkpoint.interval": 1.0, "search.stop_on_collapse": True})
   with pytest.raises(UsageError, match=r"config.search.epochs: 9, before 1"):
     places.check(tmp_path / "run", flat | {"search.epochs": 9})
 
