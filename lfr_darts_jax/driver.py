@@ -12,6 +12,7 @@ import numpy as np
 
 from lfr_darts_jax import bilevel
 from lfr_darts_jax import checkpoint
+from lfr_darts_jax import collapse
 from lfr_darts_jax import deepen
 from lfr_darts_jax import forecast
 from lfr_darts_jax import plans
@@ -50,6 +51,7 @@ class _Place:
     pruned: rounds done in this iteration.
     seconds: of search so far, over all processes.
     retries: how often the search went back because numbers were not finite.
+    least_entropy: per searched cell, the least of this iteration, see `collapse`.
   """
 
   iteration: int
@@ -57,6 +59,7 @@ class _Place:
   pruned: int
   seconds: float
   retries: int
+  least_entropy: dict[str, float] = dataclasses.field(default_factory=dict)
 
   def to_json(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -67,7 +70,10 @@ class _Place:
       Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"]
     )
     plan.check(value["iteration"], value["pruned"], cells)
-    return cls(value["iteration"], cells, value["pruned"], checkpoint.seconds(value), checkpoint.retries(value))
+    least = {str(name): float(share) for name, share in value["least_entropy"].items()}
+    if not all(0 <= share <= 1 for share in least.values()):
+      raise ValueError("least_entropy is no share")
+    return cls(value["iteration"], cells, value["pruned"], checkpoint.seconds(value), checkpoint.retries(value), least)
 
 
 class Search:
@@ -121,9 +127,12 @@ class Search:
 
     Raises:
       Interrupted: after a signal; the state is saved.
+      Collapsed: see `search.stop_on_collapse`; the state is saved. Not for the last iteration, after which there is a
+        genotype.
     """
     restored, self._restored = self._restored, None
     place, state = self._resume(restored)
+    collapse.stop(self._config.search, self._journal.findings)
     step = int(state.step)
     if place.iteration or step:
       for part, work in forecast.before(self._config, self._plan, place.iteration, step, self._total).items():
@@ -140,12 +149,13 @@ class Search:
   def _resume(self, restored):
     """Place and state of a checkpoint, or of the beginning."""
     if restored is None:
-      self._metrics.rewind("search", 0, 0, 0)
+      self._journal.resume(self._metrics.rewind("search", 0, 0, 0))
       place = _Place(0, self._plan.cells, 0, 0.0, 0)
       return place, self._start(place, lambda stopping: None)
     state, meta = restored
     place, step = _Place.from_json(meta, self._plan), int(state.step)
-    self._metrics.rewind("search", place.iteration, step, place.iteration * self._total + step)
+    event_step = place.iteration * self._total + step
+    self._journal.resume(self._metrics.rewind("search", place.iteration, step, event_step))
     return place, state
 
   def _go_back(self, place, error):
@@ -204,7 +214,8 @@ class Search:
       recovery.check(stop, {"params": state.params})
       recovery.check(stop, {"loss": sums.loss})
     weights = self._weights(place, state) if self._journal.shows_alphas(start, stop) else {}
-    figures = self._journal.dispatch(place.iteration, stop, sums, weights)
+    findings = self._judge(place, state) if weights and sums.batches[bilevel.ALPHAS] else None
+    figures = self._journal.dispatch(place.iteration, stop, sums, weights, findings)
     images = sums.batches.sum() * self._config.search.batch_size
     epochs = self._config.search.epochs
     self._progress.advance(
@@ -230,6 +241,20 @@ class Search:
       name: prune.strengths(self._config.prune.rule, weights, rng)
       for name, weights in sorted(self._weights(place, state).items())
     }
+
+  def _derive(self, cell, strength):
+    cap = self._plan.max_skip_connects if cell.kind == "normal" else None
+    return prune.derive(cell, strength[cell.name], self._operations, cap)
+
+  def _judge(self, place, state, ended=False):
+    """Signs of collapse in the cells being searched."""
+    weights, strength, findings = self._weights(place, state), self._strengths(place, state), []
+    for cell in place.cells:
+      if cell.name in weights:
+        share = collapse.entropy_share(cell, weights[cell.name], self._operations)
+        least = place.least_entropy[cell.name] = min(share, place.least_entropy.get(cell.name, 1.0))
+        findings += collapse.judge(place.iteration, self._derive(cell, strength), least, self._config.search, ended)
+    return findings
 
   def _prune(self, place, state, keep):
     """A round: fewer candidates; survivors' weights, moments and alphas go on unbroken."""
@@ -265,17 +290,16 @@ class Search:
     iteration = self._plan.iterations[place.iteration]
     weights = self._weights(place, state)
     accuracy = self._interrupt.meanwhile(lambda: self._validate(place, state, weights), save)
-    strength = self._strengths(place, state)
+    strength, findings = self._strengths(place, state), self._judge(place, state, ended=True)
 
     def reduce(cell):
       if iteration.keep > 1:
         return prune.prune_operations(cell, strength[cell.name], self._operations, iteration.keep)
-      cap = self._plan.max_skip_connects if cell.kind == "normal" else None
-      return prune.derive(cell, strength[cell.name], self._operations, cap)
+      return self._derive(cell, strength)
 
     state = self._reduce(place, state, {cell.name: reduce(cell) for cell in place.cells if cell.name in strength})
     searched = [cell for cell in place.cells if cell.name in weights]
-    self._journal.outcome(place.iteration, searched, weights, accuracy)
+    self._journal.outcome(place.iteration, searched, weights, accuracy, findings)
     return state
 
   def _validate(self, place, state, weights):
@@ -299,7 +323,7 @@ class Search:
     """Moves on to the next iteration and returns the state in which it starts."""
     old, new = self._plan.iterations[place.iteration : place.iteration + 2]
     place.iteration += 1
-    place.pruned = 0
+    place.pruned, place.least_entropy = 0, {}
     fresh = self._start(place, save)
     if not new.inherit:
       return fresh
@@ -358,9 +382,12 @@ class Search:
     return jax.eval_shape(lambda: self._initial(_Place.from_json(meta, self._plan)))
 
   def _safe_point(self, place, state):
+    collapsed = self._config.search.stop_on_collapse and bool(self._journal.findings)
     self._interrupt.safe_point(
-      lambda stopping: self._save(place, state, stopping), checkpoint.preempted(self._number(place, state))
+      lambda stopping: self._save(place, state, stopping or collapsed),
+      checkpoint.preempted(self._number(place, state)),
     )
+    collapse.stop(self._config.search, self._journal.findings)
 
   def _save(self, place, state, now):
     """Saves where it is due, or `now`; never what could not be gone on with."""

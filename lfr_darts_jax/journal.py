@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from lfr_darts_jax import bilevel
+from lfr_darts_jax import collapse
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.metrics import OUTCOME
 from lfr_darts_jax.metrics import Metrics
@@ -18,7 +20,11 @@ SNAPSHOTS = 100  # Of the alphas in an iteration, about; enough to draw their co
 
 
 class Journal:
-  """Writes down the course of one search."""
+  """Writes down the course of one search.
+
+  Attributes:
+    findings: the last judgement of every iteration, see `collapse`.
+  """
 
   def __init__(self, metrics: Metrics, progress: Progress, updates: int):
     """Opens the journal.
@@ -29,13 +35,26 @@ class Journal:
       updates: in every iteration.
     """
     self._metrics, self._progress, self._updates = metrics, progress, updates
+    self.findings: list[collapse.Finding] = []
+    self._told: set[tuple[int, str, str]] = set()
+
+  def resume(self, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Goes on after what an earlier process wrote down: the entries that `Metrics.rewind` left."""
+    self.findings = collapse.latest(entries)
 
   def shows_alphas(self, start: int, stop: int) -> bool:
     """Whether the alphas are due after updates `start` to `stop`."""
     interval = -(-self._updates // SNAPSHOTS)
     return start // interval != stop // interval
 
-  def dispatch(self, iteration: int, step: int, sums: bilevel.Sums, weights: Mapping[str, np.ndarray]) -> str:
+  def dispatch(
+    self,
+    iteration: int,
+    step: int,
+    sums: bilevel.Sums,
+    weights: Mapping[str, np.ndarray],
+    findings: list[collapse.Finding] | None = None,
+  ) -> str:
     """Writes what a dispatch measured.
 
     Args:
@@ -43,6 +62,7 @@ class Journal:
       step: updates of it that are done.
       sums: of the dispatch.
       weights: per searched cell the softmax of its alphas `[edges, operations]`; empty where they are not due.
+      findings: signs of collapse in these alphas, None where they are not judged.
 
     Returns:
       The figures, for the terminal.
@@ -54,14 +74,24 @@ class Journal:
       if count[half]:
         values |= {f"{name}_loss": loss[half] / count[half], f"{name}_accuracy": accuracy[half] / count[half]}
         texts.append(f"{name} loss {values[f'{name}_loss']:.3f} accuracy {values[f'{name}_accuracy']:.3f}")
-    self._write(iteration, step, values | {f"alphas/{name}": w for name, w in weights.items()})
+    values |= {f"alphas/{name}": w for name, w in weights.items()}
+    if findings is not None:
+      values |= self._judged(iteration, findings)
+    self._write(iteration, step, values)
     return " | ".join(texts)
 
   def pruned(self, iteration: int, step: int, keep: int, cells: Iterable[Cell]) -> None:
     """Writes a round of pruning: operations kept per edge, and which."""
     self._write(iteration, step, {"pruned_to": keep, **_candidates(cells)})
 
-  def outcome(self, iteration: int, cells: Iterable[Cell], weights: Mapping[str, np.ndarray], accuracy: float) -> None:
+  def outcome(
+    self,
+    iteration: int,
+    cells: Iterable[Cell],
+    weights: Mapping[str, np.ndarray],
+    accuracy: float,
+    findings: list[collapse.Finding],
+  ) -> None:
     """Writes and says what an iteration ended with.
 
     Args:
@@ -69,6 +99,7 @@ class Journal:
       cells: those it searched, reduced to what it keeps.
       weights: per cell the softmax of its alphas `[edges, operations]` before that.
       accuracy: of the supernet on the half that moves the alphas, from 0 to 1.
+      findings: signs of collapse.
     """
     values: dict[str, Any] = {"validation_accuracy": accuracy}
     lines = []
@@ -84,8 +115,18 @@ class Journal:
       lines.append(
         f"{cell} | entropy {uncertainty:.3f} | {identities} skip_connects | validation accuracy {100 * accuracy:.1f} %"
       )
-    self._write(iteration, self._updates, values)
     self._progress.say("\n".join(lines))
+    self._write(iteration, self._updates, values | self._judged(iteration, findings))
+
+  def _judged(self, iteration, findings):
+    """Replaces the iteration's findings, says those that are new in it, and returns what to write down."""
+    self.findings = [f for f in self.findings if f.iteration != iteration] + findings
+    for finding in findings:
+      key = (iteration, finding.cell, finding.criterion)
+      if key not in self._told:
+        self._told.add(key)
+        self._progress.say(f"{finding.text} ({finding.source})")
+    return {"collapse": [dataclasses.asdict(finding) for finding in findings]}
 
   def _write(self, iteration, step, values):
     self._metrics.write("search", iteration, step, values, iteration * self._updates + step)

@@ -64,20 +64,24 @@ class Metrics:
     self._events = workdir / "tensorboard"
     self._writers: dict[str, Events] = {}
 
-  def rewind(self, phase: str, iteration: int, step: int, event_step: int) -> None:
+  def rewind(self, phase: str, iteration: int, step: int, event_step: int) -> list[dict[str, Any]]:
     """Drops what a run to be resumed at this position has written beyond it; arguments as of `write`.
 
     The outcome of the position's own iteration lies beyond it, since an iteration is resumed before its end.
+
+    Returns:
+      The entries that are left.
     """
     self.close()
     self._writer(phase, purge_step=event_step)
     if not self._path.exists():
-      return
+      return []
     position = (PHASES.index(phase), iteration, step, False)
     ends = lambda entry: any(name.startswith(OUTCOME) for name in entry)
     at = lambda entry: (PHASES.index(entry["phase"]), entry["iteration"], entry["step"], ends(entry))
-    kept = itertools.takewhile(lambda entry: at(entry) <= position, read(self._path.parent))
+    kept = list(itertools.takewhile(lambda entry: at(entry) <= position, read(self._path.parent)))
     files.write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
+    return kept
 
   def write(self, phase: str, iteration: int, step: int, values: Mapping[str, Any], event_step: int) -> None:
     """Writes values of one step.

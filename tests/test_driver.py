@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lfr_darts_jax import bilevel
+from lfr_darts_jax import collapse
 from lfr_darts_jax import driver
 from lfr_darts_jax import forecast
 from lfr_darts_jax import plans
@@ -221,3 +222,68 @@ def test_the_other_plans(tiny, tmp_path, plan, order):
   tiny.search.layers = 5
   genotype = search(tiny, tmp_path)
   assert len(genotype.cells) == (5 if plan == "joint" else 2) and all(c.derived for c in genotype.cells)
+
+
+def fast_search(operations):
+  """One iteration of four updates, a dispatch each, whose alphas leave uniform at once."""
+  config = tiny_config()
+  config.plan.name = "darts"
+  config.search.update(layers=3, operations=operations, alpha_learning_rate=1.0, updates_per_dispatch=1)
+  return config
+
+
+def test_a_search_that_collapses_stops_and_may_go_on(tmp_path):
+  config = fast_search(("none", "skip_connect"))
+  found = search(config, tmp_path / "whole")
+  judged = [entry["collapse"] for entry in lines(tmp_path / "whole") if "collapse" in entry]
+  # The first update is the warm-up; the last line is the outcome, which judges the last update again.
+  assert len(judged) == 4 and judged[-1] == judged[-2]
+  (finding,) = judged[-1]
+  assert (finding["cell"], finding["criterion"], finding["figure"]) == ("normal", "skip_connects", 1.0)
+  config.search.stop_on_collapse = True
+  for _ in range(2):
+    with pytest.raises(collapse.Collapsed, match="normal: 4 of 4 connections are skip_connects"):
+      search(config, tmp_path / "parts")
+    entries = lines(tmp_path / "parts")
+    assert entries == lines(tmp_path / "whole")[: len(entries)] and 2 <= entries[-1]["step"] < 4
+  config.search.stop_on_collapse = False
+  assert search(config, tmp_path / "parts") == found
+  assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+def test_a_search_that_does_not_collapse_is_not_stopped(tmp_path):
+  config = fast_search(("none", "avg_pool_3x3"))
+  config.search.stop_on_collapse = True
+  search(config, tmp_path)
+  assert [entry["collapse"] for entry in lines(tmp_path) if "collapse" in entry] == [[]] * 4
+
+
+def test_alphas_that_stay_uniform_stop_the_search_between_iterations(tiny, whole, tmp_path):
+  genotype, workdir = whole
+  tiny.search.stop_on_collapse = True
+  for _ in range(2):
+    with pytest.raises(collapse.Collapsed, match="the search has collapsed: n0: "):
+      search(tiny, tmp_path)
+    assert {entry["iteration"] for entry in lines(tmp_path)} == {0}
+  (finding,) = [f for f in lines(tmp_path)[-1]["collapse"] if f["criterion"] == "uniform_alphas"]
+  # Four updates move an alpha by at most 0.024: among three operations that leaves over 0.999 of the entropy.
+  assert finding["cell"] == "n0" and 0.999 < finding["figure"] <= 1
+  tiny.search.stop_on_collapse = False
+  assert search(tiny, tmp_path) == genotype
+  assert (tmp_path / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
+
+
+def test_the_least_entropy_of_an_iteration_outlives_a_pruning_and_an_interruption(tmp_path):
+  config = fast_search(("none", "skip_connect", "avg_pool_3x3", "max_pool_3x3"))
+  config.prune.rounds = ((0.75, 2),)
+  config.search.update(collapse_entropy=0.0, alpha_learning_rate=0.3)  # The figure is always told.
+  search(config, tmp_path / "whole")
+  (*_, outcome) = lines(tmp_path / "whole")
+  uniform = [f for f in outcome["collapse"] if f["criterion"] == "uniform_alphas"]
+  # Of the two operations that are left at the end, nearer to uniform than the four before.
+  ends = [outcome[f"entropy/{finding['cell']}"] / np.log(2) for finding in uniform]
+  assert any(finding["figure"] < end - 0.01 for finding, end in zip(uniform, ends, strict=True))
+  with pytest.raises(Interrupted):
+    search(config, tmp_path / "parts", StopAfter(3))
+  search(config, tmp_path / "parts")
+  assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()

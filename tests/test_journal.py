@@ -3,6 +3,7 @@ import pytest
 
 from lfr_darts_jax import metrics
 from lfr_darts_jax.bilevel import Sums
+from lfr_darts_jax.collapse import Finding
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.journal import Journal
 from lfr_darts_jax.progress import Progress
@@ -55,9 +56,10 @@ def test_alphas_are_due_about_a_hundred_times(tmp_path, config):
 
 
 def test_an_outcome(tmp_path, journal, capsys):
-  journal.outcome(0, [CELL], WEIGHTS, 0.875)
+  journal.outcome(0, [CELL], WEIGHTS, 0.875, [])
   (entry,) = metrics.read(tmp_path)
   assert entry["step"] == 40 and entry["validation_accuracy"] == 0.875 and entry["skip_connects/n0"] == 1
+  assert entry["collapse"] == []
   assert entry["candidates/n0"] == [["skip_connect"], ["max_pool_3x3"]]
   np.testing.assert_allclose(entry["entropy/n0"], np.log(2) / 2, rtol=1e-6)
   assert capsys.readouterr().out == (
@@ -65,3 +67,28 @@ def test_an_outcome(tmp_path, journal, capsys):
   )
   journal.pruned(0, 40, 3, [CELL])
   assert metrics.read(tmp_path)[1]["pruned_to"] == 3
+
+
+def finding(iteration, figure, criterion="skip_connects"):
+  return Finding(iteration, "n0", criterion, figure, 0.25, "a paper", f"n0: {figure} are skip_connects")
+
+
+def test_a_sign_of_collapse_is_said_once_per_iteration_and_written_down_every_time(tmp_path, journal, capsys):
+  sums = Sums(np.zeros(2), np.zeros(2), np.zeros(2))
+  judgements = ((0, [finding(0, 0.5)]), (0, []), (0, [finding(0, 0.75)]), (1, [finding(1, 0.5)]))
+  for step, (iteration, findings) in enumerate(judgements):
+    journal.dispatch(iteration, step, sums, WEIGHTS, findings)
+  journal.dispatch(1, 4, sums, {})
+  assert capsys.readouterr().out.splitlines() == 2 * ["n0: 0.5 are skip_connects (a paper)"]
+  entries = metrics.read(tmp_path)
+  assert [[f["figure"] for f in entry["collapse"]] for entry in entries[:4]] == [[0.5], [], [0.75], [0.5]]
+  assert "collapse" not in entries[4]
+  assert journal.findings == [finding(0, 0.75), finding(1, 0.5)]
+
+
+def test_the_outcome_has_the_last_word_and_a_resumed_journal_knows_it(tmp_path, journal, config):
+  journal.dispatch(0, 20, Sums(np.zeros(2), np.zeros(2), np.zeros(2)), WEIGHTS, [finding(0, 0.5)])
+  journal.outcome(0, [CELL], WEIGHTS, 0.875, [finding(0, 0.995, "uniform_alphas")])
+  resumed = Journal(metrics.Metrics(tmp_path, config), Progress({}), updates=40)
+  resumed.resume(metrics.read(tmp_path))
+  assert resumed.findings == journal.findings == [finding(0, 0.995, "uniform_alphas")]

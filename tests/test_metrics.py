@@ -59,7 +59,8 @@ def test_rewind_drops_what_comes_after(tmp_path, writer):
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"phase": "tra')
   before = (tmp_path / "metrics.jsonl").read_text().splitlines()
-  writer.rewind("search", 1, 0, 20)
+  kept = writer.rewind("search", 1, 0, 20)
+  assert [(entry["iteration"], entry["step"]) for entry in kept] == [(0, 10), (0, 20)]
   assert (tmp_path / "metrics.jsonl").read_text().splitlines() == before[:2]
   writer.rewind("train", 0, 0, 0)
   assert len(metrics.read(tmp_path)) == 2
@@ -69,7 +70,7 @@ def test_rewind_drops_what_comes_after(tmp_path, writer):
 
 def test_tensorboard_drops_it_too(tmp_path, config):
   writer = metrics.Metrics(tmp_path, config)
-  writer.rewind("search", 1, 20, 120)
+  assert writer.rewind("search", 1, 20, 120) == []
   writer.close()
   assert events(tmp_path / "tensorboard" / "search")["purge"][0] == 120
 
