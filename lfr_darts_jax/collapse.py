@@ -31,6 +31,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax import reading
+from lfr_darts_jax.errors import RunError
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import short
 from lfr_darts_jax.genotype import NORMAL
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.relaxation import entropy
@@ -65,7 +69,7 @@ class Finding:
   text: str
 
 
-class Collapsed(Exception):
+class Collapsed(RunError):
   """The search has collapsed and `search.stop_on_collapse` ended it; its state is saved."""
 
   def __init__(self, findings: Sequence[Finding]):
@@ -134,9 +138,24 @@ def latest(entries: Iterable[Mapping[str, Any]]) -> list[Finding]:
 
   Args:
     entries: those of `metrics.jsonl`, see `metrics.read`.
+
+  Raises:
+    UsageError: where one of them is no list of findings.
   """
   judged = {entry["iteration"]: entry["collapse"] for entry in entries if "collapse" in entry}
-  return [Finding(**finding) for findings in judged.values() for finding in findings]
+  return [_finding(value) for values in judged.values() for value in (values if isinstance(values, list) else [values])]
+
+
+def _finding(value):
+  fields = {field.name: field.type for field in dataclasses.fields(Finding)}
+  if not isinstance(value, dict) or value.keys() != fields.keys():
+    raise UsageError(f"collapse: {short(value)}; allowed is an object with {', '.join(fields)}")
+  for name, kind in fields.items():
+    if kind is str and not isinstance(value[name], str):
+      raise UsageError(f"collapse.{name}: {short(value[name])}; allowed is text")
+    if kind is not str:
+      reading.numbers(value[name], f"collapse.{name}", integers=kind is int, low=0)
+  return Finding(**value)
 
 
 def stop(search: ml_collections.ConfigDict, findings: Sequence[Finding]) -> None:

@@ -1,5 +1,6 @@
 """Work directories as runs leave them, written without running one."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from lfr_darts_jax import config as schema
 from lfr_darts_jax import plans
 from lfr_darts_jax import prune
 from lfr_darts_jax import workdir as places
+from lfr_darts_jax.collapse import Finding
 from lfr_darts_jax.evaluate import Evaluation
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.metrics import Metrics
@@ -17,6 +19,10 @@ from tests.conftest import tiny_config
 # What may stand in the name of an image folder.
 AWKWARD = ('"quoted"', "<script>alert('x')</script>", "\U0001f408 cat", "a" * 60, "plain & simple", "$x^2$ {{ 1 }}")
 UPDATES, ROUND = 40, 20
+FINDINGS = (
+  Finding(0, "n0", "skip_connects", 0.5, 0.25, "<i>its source</i>", "n0: 2 of 4 connections are skip_connects"),
+  Finding(2, "n1", "uniform_alphas", 0.996, 0.99, "our choice", "n1: the alphas stayed uniform"),
+)
 
 
 def config(class_names=AWKWARD, plan="lfr_darts"):
@@ -27,7 +33,7 @@ def config(class_names=AWKWARD, plan="lfr_darts"):
   return tiny
 
 
-def write(workdir, iterations=5, train=True, result=True, class_names=AWKWARD, plan="lfr_darts"):
+def write(workdir, iterations=5, train=True, result=True, class_names=AWKWARD, plan="lfr_darts", findings=()):
   """Leaves a run of the tiny config that has ended so many iterations, and begun one more where there is one."""
   tiny = config(class_names, plan)
   workdir.mkdir(parents=True, exist_ok=True)
@@ -36,7 +42,8 @@ def write(workdir, iterations=5, train=True, result=True, class_names=AWKWARD, p
   made = plans.make(tiny)
   cells = {cell.name: cell for cell in made.cells}
   for index, iteration in enumerate(made.iterations[: iterations + 1]):
-    cells |= _search(metrics, tiny, index, [cells[name] for name in iteration.searched], index < iterations)
+    searched, judged = [cells[name] for name in iteration.searched], [f for f in findings if f.iteration == index]
+    cells |= _search(metrics, tiny, index, searched, index < iterations, judged)
   if iterations == len(made.iterations):
     (workdir / places.SEARCH).mkdir(exist_ok=True)
     (workdir / places.SEARCH_SUMMARY).write_text(json.dumps({"search_seconds": 185.0}))
@@ -50,7 +57,7 @@ def write(workdir, iterations=5, train=True, result=True, class_names=AWKWARD, p
   return workdir
 
 
-def _search(metrics, config, index, searched, ended):
+def _search(metrics, config, index, searched, ended, findings):
   rng = np.random.default_rng(index)
   operations = tuple(config.search.operations)
   for step in (10, ROUND, 30, UPDATES):
@@ -65,7 +72,7 @@ def _search(metrics, config, index, searched, ended):
   if not ended:
     return {}
   derived = [prune.derive(c, weights[c.name], operations) for c in searched]
-  values = {"validation_accuracy": 0.875}
+  values = {"validation_accuracy": 0.875, "collapse": [dataclasses.asdict(finding) for finding in findings]}
   for cell in derived:
     values |= {
       f"alphas/{cell.name}": weights[cell.name],

@@ -28,6 +28,7 @@ STAGES = {
   "finished": {},
   "searching": {"iterations": 2},
   "untrained": {"train": False, "result": False},
+  "collapsed": {"findings": runs.FINDINGS},
   "darts": {"plan": "darts", "iterations": 1},
   "many_classes": {"class_names": [f"class {i}" for i in range(40)]},
 }

@@ -147,6 +147,18 @@ def test_every_stage_has_a_page(finished, tmp_path, stage, missing):
   assert set(headings(finished[1])) - set(headings(text)) == missing
 
 
+def test_signs_of_collapse_stand_at_the_top_with_figure_and_source(finished, tmp_path):
+  text = page.write(runs.write(tmp_path / "run", findings=runs.FINDINGS)).read_text()
+  assert headings(text)[1] == "Signs that the search collapsed"
+  assert set(headings(text)) - set(headings(finished[1])) == {"Signs that the search collapsed"}
+  notice = text.partition("Signs that the search collapsed")[2].partition("</section>")[0]
+  items = [" ".join(re.sub("<.*?>", "", item).split()) for item in re.findall(r"<li>(.*?)</li>", notice, re.DOTALL)]
+  assert items == [
+    "Iteration 1, n0: 2 of 4 connections are skip_connects. Source: &lt;i&gt;its source&lt;/i&gt;.",
+    "Iteration 3, n1: the alphas stayed uniform. Source: our choice.",
+  ]
+
+
 def test_no_run(tmp_path):
   with pytest.raises(UsageError, match=r"has no config.json"):
     page.write(tmp_path)

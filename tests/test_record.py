@@ -47,6 +47,12 @@ def test_between_search_and_test(tmp_path, stage, status):
   assert record.read(runs.write(tmp_path / "run", **stage)).status == status
 
 
+def test_signs_of_collapse(tmp_path):
+  assert record.read(runs.write(tmp_path / "healthy")).findings == ()
+  assert record.read(runs.write(tmp_path / "collapsed", findings=runs.FINDINGS)).findings == runs.FINDINGS
+  assert record.read(runs.write(tmp_path / "begun", iterations=1, findings=runs.FINDINGS)).findings == runs.FINDINGS[:1]
+
+
 def test_two_cells_in_one_iteration(tmp_path):
   read = record.read(runs.write(tmp_path / "run", iterations=1, plan="darts"))
   assert set(read.courses[0]) == set(read.outcomes[0]) == {"normal", "reduction"}

@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax import collapse
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import kept
 from lfr_darts_jax import metrics
@@ -74,6 +75,7 @@ class Record:
     search: of every iteration begun, its scalars.
     courses: by iteration begun, then by cell.
     outcomes: by iteration ended, then by cell.
+    findings: signs of collapse.
     training: scalars of the final training.
     genotype: the derived cells, None before the search is done.
     search_seconds: time of the search, None before it is done and where there was none.
@@ -88,6 +90,7 @@ class Record:
   search: tuple[Series, ...]
   courses: tuple[dict[str, Course], ...]
   outcomes: tuple[dict[str, Outcome], ...]
+  findings: tuple[collapse.Finding, ...]
   training: Series
   genotype: genotypes.Genotype | None
   search_seconds: float | None
@@ -146,6 +149,7 @@ def read(workdir: pathlib.Path) -> Record:
       for i, es in enumerate(searched)
       if f"entropy/{plan.iterations[i].searched[0]}" in es[-1]
     ),
+    tuple(collapse.latest(entries)),
     _series([e for e in entries if e["phase"] == "train"]),
     kept.genotype(workdir),
     kept.search_seconds(workdir),
