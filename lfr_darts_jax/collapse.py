@@ -143,7 +143,18 @@ def latest(entries: Iterable[Mapping[str, Any]]) -> list[Finding]:
     UsageError: where one of them is no list of findings.
   """
   judged = {entry["iteration"]: entry["collapse"] for entry in entries if "collapse" in entry}
-  return [_finding(value) for values in judged.values() for value in (values if isinstance(values, list) else [values])]
+  return [finding for values in judged.values() for finding in parse(values)]
+
+
+def parse(values: Any) -> list[Finding]:
+  """Findings that were written down as JSON.
+
+  Raises:
+    UsageError: where they are none.
+  """
+  if not isinstance(values, list):
+    raise UsageError(f"collapse: {short(values)}; allowed is a list of findings")
+  return list(map(_finding, values))
 
 
 def _finding(value):

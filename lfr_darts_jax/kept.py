@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from lfr_darts_jax import collapse
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import reading
@@ -57,6 +58,21 @@ def search_seconds(workdir: pathlib.Path) -> float | None:
   return float(reading.numbers(summary.get("search_seconds"), f"{path}: search_seconds", low=0))
 
 
+def findings(workdir: pathlib.Path) -> list[collapse.Finding]:
+  """The signs of collapse in the search of a work directory; none before its end and where there was none.
+
+  Raises:
+    UsageError: where its file can't be read.
+  """
+  path = workdir / places.SEARCH_SUMMARY
+  if not path.exists():
+    return []
+  try:
+    return collapse.parse(reading.read_json(path, places.MAX_BYTES).get("collapse"))
+  except UsageError as error:
+    raise UsageError(f"{path}: {error}") from None
+
+
 def result(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any] | None:
   """What the `result.json` of a work directory holds, None before the test.
 
@@ -87,6 +103,10 @@ def result(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str
   for name in ("search_seconds", "skipped_files"):
     if found.get(name) is not None:
       reading.numbers(found[name], where(name), low=0)
+  try:
+    collapse.parse(found.get("collapse"))
+  except UsageError as error:
+    raise UsageError(f"{path}: {error}") from None
   for name in ("device", "finished"):
     need(name, "text", lambda value: isinstance(value, str))
   several = lambda value: isinstance(value, list) and len(value) == classes

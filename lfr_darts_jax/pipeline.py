@@ -1,6 +1,7 @@
 """The main job in one working directory: search, train, evaluate, report. Each part continues where it stopped."""
 
 import contextlib
+import dataclasses
 from importlib import metadata
 import json
 import pathlib
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from lfr_darts_jax import collapse
 from lfr_darts_jax import compilation
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import cost
@@ -52,6 +54,7 @@ def search(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, co
   Raises:
     UsageError: for wrong input.
     Interrupted: after SIGINT or SIGTERM; the same call continues.
+    Collapsed: see `search.stop_on_collapse`.
   """
   with _open(config, workdir, command) as job:
     return job.search()
@@ -165,9 +168,13 @@ class _Run:
     write_atomically(self._genotype_path, genotype.to_json())
 
   def search(self):
+    """Searches, unless there is a genotype; stops before anything is trained on a search that has collapsed."""
     there = kept.genotype(self._workdir)
-    if there is not None:
-      return there
+    found = self._search() if there is None else there
+    collapse.stop(self._config.search, kept.findings(self._workdir))
+    return found
+
+  def _search(self):
     final_network(self._config, forecast.guess_genotype(self._config))
     images = len(self._dataset.train[0])
     self._progress = Progress(forecast.search(self._config, images) | forecast.training(self._config, images))
@@ -175,10 +182,13 @@ class _Run:
       job = driver.Search(self._config, self._dataset, self._workdir, self._metrics, self._progress, self._interrupt)
       self._begin()
       found, seconds = job.run()
+      findings = [dataclasses.asdict(finding) for finding in collapse.latest(metrics.read(self._workdir))]
+      summary = {"search_seconds": seconds, "collapse": findings}
       (self._workdir / places.SEARCH).mkdir(exist_ok=True)  # A short search saved nothing in it.
-      write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps({"search_seconds": seconds}) + "\n")
+      write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps(summary) + "\n")
       self._keep(found)
-      self._progress.say(_table({"search": duration(seconds), "page": self._page(forecast.SEARCH_BUILD)}))
+      rows = {"search": duration(seconds), **_signs(findings), "page": self._page(forecast.SEARCH_BUILD)}
+      self._progress.say(_table(rows))
     return found
 
   def train(self):
@@ -236,6 +246,7 @@ class _Run:
   def _circumstances(self):
     return {
       "search_seconds": kept.search_seconds(self._workdir),
+      "collapse": [dataclasses.asdict(finding) for finding in kept.findings(self._workdir)],
       "seed": self._config.seed,
       "device": jax.devices()[0].device_kind,
       "devices": jax.device_count(),
@@ -253,10 +264,15 @@ def _summary(result, page_path):
       "parameters": f"{result['parameters']:,}",
       "multiply-adds": f"{result['multiply_adds']:,}",
       **({} if searched is None else {"search": duration(searched)}),
+      **_signs(result.get("collapse")),
       "training": duration(result["train_seconds"]),
       "page": page_path,
     }
   )
+
+
+def _signs(findings):
+  return {"collapse?": f"\n{'':<15}".join(finding["text"] for finding in findings)} if findings else {}
 
 
 def _table(rows):

@@ -110,6 +110,21 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
   assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "can't be written" in done.stderr
 
 
+def test_a_collapsed_search_is_one_line_and_status_1(tmp_path):
+  tiny = [flag for flag in TINY if "search.operations" not in flag]
+  flags = ["--config.search.operations=('none','skip_connect')", "--config.search.alpha_learning_rate=1.0"]
+  done = call(f"--workdir={tmp_path}", *tiny, *flags, "--config.search.stop_on_collapse")
+  assert done.returncode == 1, done.stderr
+  assert done.stderr == (
+    "lfr-darts: the search has collapsed: normal: 2 of 2 connections are skip_connects, a sign of collapse above 25 %; "
+    "its state is saved: --mode=report shows it, --config.search.stop_on_collapse=False goes on\n"
+  )
+  assert "normal: 2 of 2 connections are skip_connects, a sign of collapse above 25 % (DARTS+" in done.stdout
+  assert call(f"--workdir={tmp_path}", "--mode=report").returncode == 0
+  page = (tmp_path / "report" / "index.html").read_text()
+  assert "Iteration 1, normal: 2 of 2 connections are skip_connects" in page
+
+
 def test_draw_needs_no_run(tmp_path):
   done = call("--mode=draw", "--genotype=DARTS_V2", f"--workdir={tmp_path}")
   assert done.returncode == 0, done.stderr

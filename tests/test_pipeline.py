@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import lfr_darts_jax
+from lfr_darts_jax import collapse
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import pipeline
 from lfr_darts_jax.errors import UsageError
@@ -40,6 +41,7 @@ def test_train_and_evaluate(trained):
     "confusion",
     "class_errors",
   } <= set(on_disk)
+  assert on_disk["collapse"] == [] and on_disk["search_seconds"] is None  # There was no search.
   confusion = np.array(on_disk["confusion"])
   assert confusion.sum() == 360
   np.testing.assert_allclose(result["test_error"], 100 * (1 - np.trace(confusion) / 360))
@@ -84,6 +86,30 @@ def test_a_genotype_that_could_not_be_read_again_is_not_kept(config, tmp_path):
   with pytest.raises(UsageError, match=r"concat: \[9\]; allowed are"):
     lfr_darts_jax.train(config, genotypes.Genotype(tuple(cells)), tmp_path / "run")
   assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_search_that_ends_collapsed_is_kept_and_not_trained_unless_told_to(config, tmp_path, monkeypatch, capsys):
+  config.plan.name = "darts"
+  # Four updates leave the alphas uniform, which is known only at the end.
+  config.search.update(layers=3, operations=("none", "skip_connect"), stop_on_collapse=True)
+  config.network.layers = 3
+  for _ in range(2):
+    with pytest.raises(collapse.Collapsed, match="normal: 4 of 4 connections are skip_connects.*and 2 more"):
+      pipeline.run(config, tmp_path)
+    monkeypatch.setattr(pipeline.driver, "Search", None)  # The second time there is nothing left to search.
+  found = json.loads((tmp_path / "search" / "summary.json").read_text())["collapse"]
+  assert [(f["cell"], f["criterion"]) for f in found] == [
+    ("normal", "skip_connects"),
+    ("normal", "uniform_alphas"),
+    ("reduction", "uniform_alphas"),
+  ]
+  assert "Signs that the search collapsed" in (tmp_path / "report" / "index.html").read_text()
+  assert not (tmp_path / "checkpoints").exists()
+  config.search.stop_on_collapse = False
+  assert pipeline.run(config, tmp_path)["collapse"] == found
+  said = capsys.readouterr().out
+  # While searching, in the summary of the search, and in that of the run.
+  assert all(said.count(finding["text"]) == 3 for finding in found)
 
 
 def test_a_refused_run_leaves_no_claim_on_the_directory(config, tmp_path):
