@@ -70,6 +70,8 @@ class _Place:
       Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"]
     )
     plan.check(value["iteration"], value["pruned"], cells)
+    if not isinstance(value["least_entropy"], dict):
+      raise TypeError("least_entropy is no object")
     least = {str(name): float(share) for name, share in value["least_entropy"].items()}
     if not all(0 <= share <= 1 for share in least.values()):
       raise ValueError("least_entropy is no share")

@@ -46,13 +46,15 @@ def write(workdir, iterations=5, train=True, result=True, class_names=AWKWARD, p
     cells |= _search(metrics, tiny, index, searched, index < iterations, judged)
   if iterations == len(made.iterations):
     (workdir / places.SEARCH).mkdir(exist_ok=True)
-    (workdir / places.SEARCH_SUMMARY).write_text(json.dumps({"search_seconds": 185.0}))
+    (workdir / places.SEARCH_SUMMARY).write_text(
+      json.dumps({"search_seconds": 185.0, "collapse": list(map(dataclasses.asdict, findings))})
+    )
     (workdir / places.GENOTYPE).write_text(Genotype(tuple(cells.values())).to_json())
     if train:
       for step in (10, 20, 30):
         metrics.write("train", 0, step, {"train_loss": 1 / step, "train_accuracy": 0.5 + step / 100}, step)
     if result:
-      _test(workdir, class_names)
+      _test(workdir, class_names, findings)
   metrics.close()
   return workdir
 
@@ -89,7 +91,7 @@ def _weights(rng, cell, operations):
   return odds / odds.sum(1, keepdims=True)
 
 
-def _test(workdir, class_names):
+def _test(workdir, class_names, findings):
   rng = np.random.default_rng(9)
   labels = np.arange(60) % len(class_names)
   predicted = np.where(rng.random(60) < 0.3, (labels + 1) % len(class_names), labels)
@@ -103,8 +105,10 @@ def _test(workdir, class_names):
     "parameters": 91866,
     "multiply_adds": 1040256,
     "layers": 5,
+    "updates": 30,
     "train_seconds": 29.0,
     "search_seconds": 185.0,
+    "collapse": list(map(dataclasses.asdict, findings)),
     "device": "cpu",
     "devices": 1,
     "mean": [0.3],

@@ -3,6 +3,7 @@ import os
 import pkgutil
 
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,12 +62,15 @@ def test_the_newest_is_restored_and_old_ones_go(three, config):
 def test_the_interval_is_kept(tmp_path, config):
   config.checkpoint.interval = 1e6
   checkpoints = Checkpoints(tmp_path / "c", config)
-  checkpoints.save(1, STATE, {})
-  assert checkpoints.restore(shapes, print) is None
+  assert not checkpoints.due
   config.checkpoint.interval = 0.0
-  checkpoints = Checkpoints(tmp_path / "c", config)
-  checkpoints.save(1, STATE, {})
-  assert checkpoints.restore(shapes, print) is not None
+  assert Checkpoints(tmp_path / "c", config).due
+
+
+def test_a_notice_of_preemption_is_passed_on(monkeypatch):
+  assert not checkpoint.preempted(3)
+  monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: step == 3)
+  assert checkpoint.preempted(3) and not checkpoint.preempted(4)
 
 
 @pytest.mark.parametrize("kind", damage.KINDS)

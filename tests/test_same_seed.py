@@ -44,7 +44,9 @@ def run_elsewhere(workdir, seed, plan, hash_seed):
 def outcome(workdir):
   """The bytes of the genotype, of the metrics, and of parameters and batch statistics."""
   config = kept.config(workdir)
-  variables = trainer.restore(config, final_network(config, kept.genotype(workdir)), workdir)
+  variables = trainer.read(
+    config, final_network(config, kept.genotype(workdir)), workdir, kept.result(workdir, config)["updates"]
+  )
   files = [(workdir / name).read_bytes() for name in ("genotype.json", "metrics.jsonl")]
   return *files, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(variables)]
 

@@ -108,11 +108,11 @@ class FillAt(Interrupt):
     super().__init__()
     self._disk, self._left = disk, checks
 
-  def safe_point(self, save):
+  def safe_point(self, save, preempted=False):
     self._left -= 1
     if self._left == 0:
       self._disk.fill()
-    super().safe_point(save)
+    super().safe_point(save, preempted)
 
 
 def test_a_training_whose_disk_was_full_ends_with_the_same_bits(tiny, tmp_path, small_disk):
