@@ -51,8 +51,8 @@ class NoMetrics(Metrics):
   def __init__(self) -> None:
     pass
 
-  def rewind(self, *unused: Any, **unused_too: Any) -> None:
-    pass
+  def rewind(self, *unused: Any, **unused_too: Any) -> list[dict[str, Any]]:
+    return []
 
   def write(self, *unused: Any, **unused_too: Any) -> None:
     pass
