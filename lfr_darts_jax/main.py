@@ -233,16 +233,18 @@ def _guarded(argv: Sequence[str]) -> None:
   except OSError as error:
     _report(error, 1, files.explain(error))
   except Exception as error:  # Whatever went wrong, a user gets one line.
-    _report(error, 1, f"{type(error).__name__}: {error}{_of_others(error)}")
+    _report(error, 1, _explain(error))
 
 
-def _of_others(error: Exception) -> str:
-  """What to say besides where the end of another process may be the cause."""
+def _explain(error: Exception) -> str:
   from lfr_darts_jax import processes
 
-  if processes.count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
-    return ""
-  return "; another process of this run may have ended, and the same command, started again on all of them, continues"
+  text = f"{type(error).__name__}: {error}"
+  if processes.count() == 1 or "RESOURCE_EXHAUSTED" in text:
+    return text
+  return (
+    f"another process of this run may have ended; the same command, started again on all of them, continues ({text})"
+  )
 
 
 def _report(error: BaseException, status: int, text: str = "") -> None:
