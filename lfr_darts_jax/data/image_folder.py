@@ -1,5 +1,6 @@
 """Images of the user's own: `train/<class>/*` and optionally `test/<class>/*`, of whatever kind and quality."""
 
+import contextlib
 import os
 import pathlib
 import warnings
@@ -100,17 +101,33 @@ def decode(path: pathlib.Path, size: int, channels: int) -> np.ndarray:
   """
   if not path.is_file():
     raise OSError(f"{path} is no file")  # A named pipe, for one, would block for ever.
+  with _warnings(), Image.open(path, formats=FORMATS) as image:
+    ImageOps.exif_transpose(image, in_place=True)
+    resized = _eight_bits(image).resize((size, size), Image.Resampling.BILINEAR)
+  return np.asarray(_over_white(resized, channels)).reshape(size, size, channels)
+
+
+def flatten(image: Image.Image, channels: int) -> Image.Image:
+  """An open image at its own size as `decode` sees it; raises what that does."""
+  with _warnings():
+    ImageOps.exif_transpose(image, in_place=True)
+    return _over_white(_eight_bits(image), channels)
+
+
+@contextlib.contextmanager
+def _warnings():
   with warnings.catch_warnings():
     # Of odd metadata, once a file, while the image is whole.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # Between its limit and twice that, Pillow only warns.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    with Image.open(path, formats=FORMATS) as image:
-      ImageOps.exif_transpose(image, in_place=True)
-      resized = _eight_bits(image).resize((size, size), Image.Resampling.BILINEAR)
-  if resized.mode == "RGBA":
-    resized = Image.alpha_composite(Image.new("RGBA", resized.size, "white"), resized)
-  return np.asarray(resized.convert("L" if channels == 1 else "RGB")).reshape(size, size, channels)
+    yield
+
+
+def _over_white(image, channels):
+  if image.mode == "RGBA":
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+  return image.convert("L" if channels == 1 else "RGB")
 
 
 def _eight_bits(image):

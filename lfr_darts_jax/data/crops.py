@@ -1,0 +1,55 @@
+"""Where a photograph is cut: somewhere for the training, in the middle for the test."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+# Of Inception's crops (Szegedy et al., "Going deeper with convolutions", 2015), which DARTS takes on ImageNet too.
+AREAS = (0.08, 1.0)  # Share of the photograph.
+RATIOS = (3 / 4, 4 / 3)  # Width over height.
+TRIES = 10
+MIDDLE = 224 / 256  # Of the shorter side: resized to 256, 224 are cut out. Other image sizes in proportion.
+
+
+class Box(NamedTuple):
+  """A part of an image, in pixels, at least one of them."""
+
+  left: int
+  top: int
+  width: int
+  height: int
+
+
+def random_box(width: int, height: int, rng: np.random.Generator) -> Box:
+  """A box of random area, shape and place.
+
+  Areas are drawn uniformly, ratios uniformly in their logarithm. Where no box of several fits, the largest one of an
+  allowed ratio in the middle is taken.
+  """
+  for _ in range(TRIES):
+    area = width * height * _uniform(rng, *AREAS)
+    ratio = math.exp(_uniform(rng, *map(math.log, RATIOS)))
+    across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+    if 0 < across <= width and 0 < down <= height:
+      return Box(_below(rng, width - across + 1), _below(rng, height - down + 1), across, down)
+  across, down = min(width, max(1, round(height * RATIOS[1]))), min(height, max(1, round(width / RATIOS[0])))
+  return _centred(width, height, across, down)
+
+
+def middle_box(width: int, height: int) -> Box:
+  """The square in the middle whose side is `MIDDLE` of the shorter side."""
+  side = max(1, round(min(width, height) * MIDDLE))
+  return _centred(width, height, side, side)
+
+
+def _centred(width, height, across, down):
+  return Box((width - across) // 2, (height - down) // 2, across, down)
+
+
+def _uniform(rng, low, high):
+  return low + (high - low) * rng.random()
+
+
+def _below(rng, bound):
+  return int(rng.random() * bound)
