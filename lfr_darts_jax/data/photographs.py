@@ -1,9 +1,15 @@
-"""From an encoded photograph to an image of the network's size, for the training or for the test."""
+"""From an encoded photograph to an image of the network's size, for the training or for the test.
 
-from collections.abc import Callable
+OpenCV decodes an ordinary JPEG, at an eighth, a quarter or half its size where the part that is wanted is still no
+smaller than the image. Bilinear interpolation then reaches every pixel, or nearly. Whatever else Pillow opens is read
+as `image_folder.decode` does.
+"""
+
 import dataclasses
-import functools
 import io
+from typing import Any
+from typing import NamedTuple
+from typing import Protocol
 
 import cv2
 import ml_collections
@@ -15,22 +21,53 @@ from lfr_darts_jax.data import crops
 from lfr_darts_jax.data import image_folder
 from lfr_darts_jax.data import jitter
 
-_COLOUR = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
-_COLOUR[8] = cv2.IMREAD_REDUCED_COLOR_8
-_GREY = {1: cv2.IMREAD_GRAYSCALE, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4}
-_GREY[8] = cv2.IMREAD_REDUCED_GRAYSCALE_8
-UPRIGHT = 1  # EXIF's orientation of an image that need not be turned.
+NUMBERS = crops.NUMBERS + jitter.NUMBERS + 4  # Random numbers that a view takes: one more, and to a multiple of four.
+COLOUR = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+COLOUR[8] = cv2.IMREAD_REDUCED_COLOR_8
+GREY = {1: cv2.IMREAD_GRAYSCALE, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4}
+GREY[8] = cv2.IMREAD_REDUCED_GRAYSCALE_8
+TURNED, ACROSS = range(2, 9), range(5, 9)  # EXIF's orientations that are not upright; those that swap the sides.
+
+
+class Plan(NamedTuple):
+  """What becomes of a photograph.
+
+  Attributes:
+    box: the part that is resized.
+    scale: OpenCV decodes one pixel of so many by so many; 0 where Pillow decodes.
+    mirrored: whether left and right are swapped.
+    change: of its colours.
+  """
+
+  box: crops.Box
+  scale: int
+  mirrored: bool = False
+  change: jitter.Change | None = None
+
+
+class View(Protocol):
+  """What the network sees of photographs."""
+
+  @property
+  def size(self) -> int:
+    """Height and width, pixels."""
+
+  @property
+  def channels(self) -> int:
+    """1 for grey, 3 for RGB."""
+
+  def plan(self, encoded: bytes, numbers: list[float]) -> Plan:
+    """Looks at a photograph's header and at `NUMBERS` random numbers, uniform in [0, 1)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainView:
-  """What the training sees of a photograph: a random part of it, perhaps mirrored, its colours changed.
+  """A random part of it, perhaps mirrored, its colours changed.
 
   Attributes:
-    size: height and width, pixels.
-    channels: 1 for grey, 3 for RGB.
+    size, channels: see `View`.
     flip: whether half of the images are mirrored.
-    jitter, hue: see `jitter.colour_map`.
+    jitter, hue: see `jitter.draw`.
   """
 
   size: int
@@ -39,101 +76,92 @@ class TrainView:
   jitter: float
   hue: float
 
-  @property
-  def shape(self) -> tuple[int, int, int]:
-    """Of an image."""
-    return self.size, self.size, self.channels
-
   @classmethod
   def of(cls, config: ml_collections.ConfigDict) -> "TrainView":
     """The view that a config asks for."""
     data = config.data
     return cls(data.image_size, data.channels, data.flip, data.jitter, data.hue)
 
-  def __call__(self, encoded: bytes, rng: np.random.Generator) -> np.ndarray:
-    """uint8 `[size, size, channels]`; raises what `cut` does."""
-    image = cut(encoded, self.size, self.channels, functools.partial(crops.random_box, rng=rng))
-    if self.flip and rng.random() < 0.5:
-      image = cv2.flip(image, 1)
-    if self.jitter or self.hue:
-      mean = np.array(cv2.mean(image)[: self.channels])
-      image = cv2.transform(image, jitter.colour_map(mean, self.jitter, self.hue, rng))
-    return image.reshape(self.shape)
+  def plan(self, encoded: bytes, numbers: list[float]) -> Plan:
+    """See `View`."""
+    width, height, ordinary = _header(encoded)
+    coin, *others = numbers[crops.NUMBERS :]
+    box = crops.random_box(width, height, numbers)
+    changed = self.jitter or self.hue
+    change = jitter.draw(others, self.channels, self.jitter, self.hue) if changed else None
+    return Plan(box, _scale(box, self.size) if ordinary else 0, self.flip and coin < 0.5, change)
 
 
 @dataclasses.dataclass(frozen=True)
 class TestView:
-  """What the test sees of a photograph: its middle.
+  """Its middle.
 
   Attributes:
-    size: height and width, pixels.
-    channels: 1 for grey, 3 for RGB.
+    size, channels: see `View`.
   """
 
-  __test__ = False  # It is no test case of pytest's.
+  __test__ = False  # No test case of pytest's.
 
   size: int
   channels: int
-
-  @property
-  def shape(self) -> tuple[int, int, int]:
-    """Of an image."""
-    return self.size, self.size, self.channels
 
   @classmethod
   def of(cls, config: ml_collections.ConfigDict) -> "TestView":
     """The view that a config asks for."""
     return cls(config.data.image_size, config.data.channels)
 
-  def __call__(self, encoded: bytes, rng: np.random.Generator | None = None) -> np.ndarray:
-    """uint8 `[size, size, channels]`; raises what `cut` does."""
-    return cut(encoded, self.size, self.channels, crops.middle_box).reshape(self.shape)
+  def plan(self, encoded: bytes, numbers: list[float]) -> Plan:
+    """See `View`."""
+    width, height, ordinary = _header(encoded)
+    box = crops.middle_box(width, height)
+    return Plan(box, _scale(box, self.size) if ordinary else 0)
 
 
-def cut(encoded: bytes, size: int, channels: int, choose: Callable[[int, int], crops.Box]) -> np.ndarray:
-  """Decodes a photograph and resizes a part of it.
-
-  OpenCV decodes an ordinary JPEG, at an eighth, a quarter or half its size where the part is still no smaller than
-  `size`; whatever else Pillow opens is read as by `image_folder.decode`. Then every pixel counts in the bilinear
-  interpolation, which samples at twice its distance at most, or little more where the part is no square.
+def take(encoded: bytes, plan: Plan, size: int, channels: int) -> np.ndarray:
+  """Carries a plan out.
 
   Args:
     encoded: a file of one of `image_folder.FORMATS`.
+    plan: of a `View`.
     size: height and width to resize to, pixels.
     channels: 1 for grey, 3 for RGB.
-    choose: from width and height to the part.
 
   Returns:
     uint8 `[size, size]`, of RGB `[size, size, 3]`.
 
   Raises:
-    Exception: of any type, where the file is no whole image or has more than `Image.MAX_IMAGE_PIXELS` pixels.
+    Exception: of any type, where the file is no whole image.
   """
-  with Image.open(io.BytesIO(encoded), formats=image_folder.FORMATS) as image:
-    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-      raise ValueError(f"{image.width}x{image.height} pixels; at most {Image.MAX_IMAGE_PIXELS} are allowed")
-    if not _ordinary(image):
+  if plan.scale:
+    flags = (COLOUR if channels == 3 else GREY)[plan.scale] | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels: Any = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    if pixels is None:
+      raise ValueError("its data are not whole")
+  else:
+    with Image.open(io.BytesIO(encoded), formats=image_folder.FORMATS) as image:
       pixels = np.asarray(image_folder.flatten(image, channels))
-      box = choose(pixels.shape[1], pixels.shape[0])
-      return _resize(pixels, box, 1, size)
-    box = choose(*image.size)
-  scale = next(s for s in (8, 4, 2, 1) if s == 1 or min(box.width, box.height) >= s * size)
-  flags = (_COLOUR if channels == 3 else _GREY)[scale] | cv2.IMREAD_IGNORE_ORIENTATION
-  decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-  if decoded is None:
-    raise ValueError("the JPEG data are not whole")
-  resized = _resize(decoded, box, scale, size)
-  return cv2.cvtColor(resized, cv2.COLOR_BGR2RGB) if channels == 3 else resized
-
-
-def _ordinary(image):
-  """Whether OpenCV reads an open image as Pillow does: a grey or RGB JPEG that stands upright."""
-  if image.format != "JPEG" or image.mode not in ("L", "RGB"):
-    return False
-  return "exif" not in image.info or image.getexif().get(Base.Orientation, UPRIGHT) == UPRIGHT
-
-
-def _resize(pixels, box, scale, size):
+  box, scale = plan.box, plan.scale or 1
   rows = slice(box.top // scale, -(-(box.top + box.height) // scale))
   columns = slice(box.left // scale, -(-(box.left + box.width) // scale))
-  return cv2.resize(pixels[rows, columns], (size, size), interpolation=cv2.INTER_LINEAR)
+  resized: Any = cv2.resize(pixels[rows, columns], (size, size), interpolation=cv2.INTER_LINEAR)
+  if plan.scale and channels == 3:
+    resized = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB)
+  if plan.mirrored:
+    resized = cv2.flip(resized, 1)
+  return resized if plan.change is None else jitter.apply(plan.change, resized)
+
+
+def _header(encoded):
+  """Width and height of a photograph that stands upright; whether OpenCV reads it as Pillow does."""
+  with Image.open(io.BytesIO(encoded), formats=image_folder.FORMATS) as image:
+    width, height = image.size
+    if width * height > Image.MAX_IMAGE_PIXELS:
+      raise ValueError(f"{width}x{height} pixels; at most {Image.MAX_IMAGE_PIXELS} are allowed")
+    orientation = image.getexif().get(Base.Orientation) if "exif" in image.info or image.format != "JPEG" else None
+    if orientation in ACROSS:
+      width, height = height, width
+    return width, height, image.format == "JPEG" and image.mode in ("L", "RGB") and orientation not in TURNED
+
+
+def _scale(box, size):
+  return next(s for s in (8, 4, 2, 1) if s == 1 or min(box.width, box.height) >= s * size)

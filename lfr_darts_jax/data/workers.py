@@ -66,7 +66,7 @@ def without_main(data: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[
 def allow() -> None:
   """Makes this process ready to start workers, all of them `without_main`."""
   if not hasattr(spawn.get_preparation_data, "__wrapped__"):
-    spawn.get_preparation_data = without_main(spawn.get_preparation_data)
+    spawn.get_preparation_data = without_main(spawn.get_preparation_data)  # type: ignore[assignment]
   if not flags.FLAGS.is_parsed():
     # Grain asks its flags, which nobody parses where this package is called from Python.
     flags.FLAGS.mark_as_parsed()
