@@ -62,7 +62,7 @@ class Loader:
     try:
       # Plans first: the Python code stays in the processor's cache, out of which a decoder drives it.
       plans = []
-      for i, numbers in zip(range(len(indices)), _random(self.seed, positions), strict=False):
+      for i, numbers in zip(range(len(indices)), random_numbers(self.seed, positions), strict=False):
         plans.append(self.view.plan(photographs[i][0], numbers))
       for i, plan in enumerate(plans):
         image = take(photographs[i][0], plan, self.view.size, self.view.channels)
@@ -76,11 +76,14 @@ class Loader:
     return (labels,) if isinstance(self.view, TrainView) else (labels, real)
 
 
-def _random(seed, positions):
-  """`NUMBERS` for each of some positions in the endless order, equally far apart: each owns a stretch of a counter."""
+def random_numbers(seed: int, positions: np.ndarray) -> list[list[float]]:
+  """`NUMBERS` numbers, uniform in [0, 1), for each of some positions in the endless order, equally far apart.
+
+  They depend on the seed and the position alone: each position has a stretch of the counter that Philox encrypts.
+  """
   first, last = int(positions[0]), int(positions[-1])
   step = max(1, (last - first) // max(1, len(positions) - 1))
-  generator = np.random.Generator(np.random.Philox(key=seed, counter=first * (NUMBERS // 4)))
+  generator = np.random.Generator(np.random.Philox(key=seed, counter=first * NUMBERS // 4))
   return generator.random((last + 1 - first, NUMBERS))[::step].tolist()
 
 

@@ -141,8 +141,8 @@ def take(encoded: bytes, plan: Plan, size: int, channels: int) -> np.ndarray:
     with Image.open(io.BytesIO(encoded), formats=image_folder.FORMATS) as image:
       pixels = np.asarray(image_folder.flatten(image, channels))
   box, scale = plan.box, plan.scale or 1
-  rows = slice(box.top // scale, -(-(box.top + box.height) // scale))
-  columns = slice(box.left // scale, -(-(box.left + box.width) // scale))
+  rows = slice(round(box.top / scale), round((box.top + box.height) / scale))
+  columns = slice(round(box.left / scale), round((box.left + box.width) / scale))
   resized: Any = cv2.resize(pixels[rows, columns], (size, size), interpolation=cv2.INTER_LINEAR)
   if plan.scale and channels == 3:
     resized = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB)

@@ -41,6 +41,7 @@ def start(order: MapDataset, loader: Loader, share: int, first: int, workers: in
   Raises:
     UsageError: where the machine has too little shared memory for the processes.
   """
+  processes.allow()
   part = next(n for n in range(min(share, PART), 0, -1) if share % n == 0)
   parts = order.batch(part)[first * (share // part) :]
   if not workers:
@@ -48,7 +49,6 @@ def start(order: MapDataset, loader: Loader, share: int, first: int, workers: in
     options = ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return Batches([_Worker(iter(parts.map(loader).to_iter_dataset(options)))], share, part)
   workers = min(workers, len(parts))
-  processes.allow()
   options, alone = ReadOptions(num_threads=0, prefetch_buffer_size=0), MultiprocessingOptions(num_workers=1)
   made = []
   shape = (part, loader.view.size, loader.view.size, loader.view.channels)

@@ -14,6 +14,7 @@ import threading
 from typing import Any
 
 from absl import flags
+import grain
 
 ORPHANED = 1  # Exit status of a worker whose run is gone.
 PREFIX = "grain-"  # Of the names that Grain gives its processes.
@@ -64,9 +65,11 @@ def without_main(data: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[
 
 
 def allow() -> None:
-  """Makes this process ready to start workers, all of them `without_main`."""
+  """Makes this process ready for Grain, whose workers all start `without_main`."""
   if not hasattr(spawn.get_preparation_data, "__wrapped__"):
     spawn.get_preparation_data = without_main(spawn.get_preparation_data)  # type: ignore[assignment]
   if not flags.FLAGS.is_parsed():
     # Grain asks its flags, which nobody parses where this package is called from Python.
     flags.FLAGS.mark_as_parsed()
+  # Grain writes into the text of errors otherwise.
+  grain.config.update("py_traceback_filtering", "off")
