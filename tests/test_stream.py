@@ -20,6 +20,7 @@ from tests.photographs import Album
 from tests.photographs import Witness
 
 ALBUM = Album(26)
+SLOW = pytest.mark.slow
 VIEW, TEST_VIEW = TrainView(16, 3, True, 0.4, 0.2), TestView(16, 3)
 
 
@@ -73,8 +74,9 @@ def test_an_image_is_seen_in_another_way_in_every_epoch(ten):
     assert len({view.tobytes() for view in views}) == len(views)
 
 
-@pytest.mark.parametrize("first", [0, 1, 5])
-@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize(
+  "first,workers", [(0, 0), (1, 0), (5, 0), (4, 3), *(pytest.param(f, 2, marks=SLOW) for f in (0, 5))]
+)
 def test_a_stream_goes_on_anywhere_with_any_number_of_workers(ten, first, workers):
   assert_same(batches(first, 3, workers=workers), ten[first : first + 3])
 
@@ -85,6 +87,7 @@ def test_hosts_share_every_batch(ten, hosts):
   assert_same([merged(parts) for parts in zip(*shares, strict=True)], ten[2:6])
 
 
+@SLOW
 def test_a_host_with_workers_has_the_same_share(ten):
   share = batches(4, 2, process_index=1, process_count=2, workers=2)
   assert_same(share, [tuple(values[1::2] for values in batch) for batch in ten[4:6]])
@@ -118,7 +121,7 @@ def test_every_position_has_its_own_random_numbers():
   assert np.shape(every) == (37, photographs.NUMBERS) and len(set(itertools.chain(*every))) == np.size(every)
 
 
-@pytest.mark.parametrize("hosts,workers", [(1, 0), (2, 0), (4, 0), (1, 2)])
+@pytest.mark.parametrize("hosts,workers", [(1, 0), (2, 0), (4, 0), pytest.param(1, 2, marks=SLOW)])
 def test_an_evaluation_holds_every_image_once_in_order(hosts, workers):
   shares = [list(stream.evaluation_batches(ALBUM, None, 8, TEST_VIEW, p, hosts, workers)) for p in range(hosts)]
   images, labels, real = map(np.concatenate, zip(*map(merged, zip(*shares, strict=True)), strict=True))
@@ -149,7 +152,7 @@ def test_statistics_are_those_of_the_images_that_the_test_would_see(config):
   assert few != stream.statistics(config, ALBUM)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=SLOW)])
 def test_an_image_that_cannot_be_read_is_named(workers):
   with pytest.raises(RunError, match="photograph 5 can't be read as an image: [^\n]+$"):
     batches(0, 3, source=Album(26, broken=5), workers=workers)

@@ -6,7 +6,6 @@ import functools
 import numpy as np
 
 from lfr_darts_jax.data.photographs import NUMBERS
-from lfr_darts_jax.data.photographs import TrainView
 from lfr_darts_jax.data.photographs import View
 from lfr_darts_jax.data.photographs import take
 from lfr_darts_jax.data.slots import Slots
@@ -15,10 +14,23 @@ from lfr_darts_jax.errors import RunError
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+  """Some images of a batch. An object of our own, since Grain hands every array that it finds over in its own way.
+
+  Attributes:
+    images: uint8 `[n, size, size, channels]`, or the slot where they are.
+    labels: int32 `[n]`.
+    real: bool `[n]`, false for padding, which comes last.
+  """
+
+  images: np.ndarray | int
+  labels: np.ndarray
+  real: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Loader:
   """From `[n, 2]` integers, of the position in the endless order and the entry in `indices`, to a part of a batch.
-
-  Its images, or the slot where they are; int32 labels; in the test, which of them are real.
 
   Attributes:
     source, indices: see `stream.Stream`.
@@ -38,22 +50,23 @@ class Loader:
   seed: int = 0
   slots: str | None = None
 
-  def __call__(self, entries):
+  def __call__(self, entries: np.ndarray) -> Part:
+    """Makes the part."""
     shape = (len(entries), self.view.size, self.view.size, self.view.channels)
     if self.slots is None:
       images = np.empty(shape, np.uint8)
-      return images, *self._fill(images, *entries.T)
+      return Part(images, *self._fill(images, *entries.T))
     slots = _opened(self.slots, shape)
     slot = slots.take()
     try:
-      return slot, *self._fill(slots.array(slot), *entries.T)
+      return Part(slot, *self._fill(slots.array(slot), *entries.T))
     except BaseException:
       slots.free(slot)
       raise
 
   def _fill(self, images, positions, entries):
     real = entries < self.count
-    images[~real] = 0  # They come last.
+    images[~real] = 0
     indices = (entries[real] if self.indices is None else self.indices[entries[real]]).tolist()
     try:
       photographs, i = self.source.read(indices), 0
@@ -73,7 +86,7 @@ class Loader:
       raise RunError(f"{self.source.name(indices[i])} can't be read as an image: {error}") from None
     labels = np.zeros(len(entries), np.int32)
     labels[real] = [label for _, label in photographs]
-    return (labels,) if isinstance(self.view, TrainView) else (labels, real)
+    return labels, real
 
 
 def random_numbers(seed: int, positions: np.ndarray) -> list[list[float]]:

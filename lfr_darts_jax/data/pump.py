@@ -5,13 +5,13 @@ depend on how many there are.
 """
 
 import collections
-from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
 import dataclasses
 import os
-import sys
+import threading
 from typing import Any
+import weakref
 
 from grain import MapDataset
 from grain import MultiprocessingOptions
@@ -28,7 +28,7 @@ PART = 64  # Images at most that are made at a time; a batch is put together of 
 CLOSE_SECONDS = 30  # Patience with a worker that is to end, but is reading.
 
 
-def start(order: MapDataset, loader: Loader, share: int, first: int, workers: int) -> "Batches":
+def start(order: MapDataset, loader: Loader, share: int, first: int, workers: int, padded: bool = False) -> "Batches":
   """Starts to make batches.
 
   Args:
@@ -37,6 +37,7 @@ def start(order: MapDataset, loader: Loader, share: int, first: int, workers: in
     share: images of a batch.
     first: number of the batch to begin with.
     workers: processes; 0 for threads of this one.
+    padded: see `Batches`.
 
   Raises:
     UsageError: where the machine has too little shared memory for the processes.
@@ -47,7 +48,7 @@ def start(order: MapDataset, loader: Loader, share: int, first: int, workers: in
   if not workers:
     threads = len(os.sched_getaffinity(0))
     options = ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    return Batches([_Worker(iter(parts.map(loader).to_iter_dataset(options)))], share, part)
+    return Batches([_Worker(iter(parts.map(loader).to_iter_dataset(options)))], share, part, padded)
   workers = min(workers, len(parts))
   options, alone = ReadOptions(num_threads=0, prefetch_buffer_size=0), MultiprocessingOptions(num_workers=1)
   made = []
@@ -56,23 +57,25 @@ def start(order: MapDataset, loader: Loader, share: int, first: int, workers: in
     load = dataclasses.replace(loader, slots=slots.name)
     dataset = parts[i::workers].map(load).to_iter_dataset(options).mp_prefetch(alone, processes.prepare)
     made.append(_Worker(iter(dataset), slots))
-  return Batches(made, share, part)
+  return Batches(made, share, part, padded)
 
 
 class Batches(Iterator[tuple[np.ndarray, ...]]):
-  """Batches of a stream; `close`, or its deletion, ends the workers."""
+  """Batches of a stream; `close`, its deletion or the end of the program ends the workers."""
 
-  def __init__(self, workers: list["_Worker"], share: int, part: int):
+  def __init__(self, workers: list["_Worker"], share: int, part: int, padded: bool):
     """Starts the work.
 
     Args:
       workers: make parts of batches in turn.
       share: images of a batch.
       part: images of a part.
+      padded: whether batches say which of their images are real.
     """
-    self._workers, self._share, self._part = workers, share, part
-    self._pool = futures.ThreadPoolExecutor(len(workers), "input")
+    self._share, self._part, self._padded = share, part, padded
+    self._pool = futures.ThreadPoolExecutor(len(workers), "input", processes.hold_signals)
     self._coming = collections.deque(map(self._ask, workers))
+    self._end = weakref.finalize(self, _end, workers, self._coming, self._pool)
 
   def __next__(self) -> tuple[np.ndarray, ...]:
     """The next batch.
@@ -80,45 +83,51 @@ class Batches(Iterator[tuple[np.ndarray, ...]]):
     Raises:
       RunError: where an image can't be read, or a worker ended.
     """
-    if not self._workers:
+    if not self._coming:
       raise StopIteration
     try:
       return self._batch()
-    except (StopIteration, RunError):
-      self.close()
+    except BaseException as error:
+      self.close()  # Parts are missing from now on.
+      if isinstance(error, RuntimeError) and not isinstance(error, RunError):
+        raise RunError(f"the input stopped: {error} Is there memory enough? The same command continues") from error
       raise
-    except RuntimeError as error:
-      self.close()
-      raise RunError(f"the input stopped: {error} Is there memory enough? The same command continues") from error
 
   def _ask(self, worker):
     return worker, self._pool.submit(next, worker.parts)
 
   def _batch(self):
-    images, others = None, []
+    images, parts = None, []
     for at in range(0, self._share, self._part):
       worker, future = self._coming.popleft()
-      place, *other = future.result()
-      images = worker.fetch(place, images, slice(at, at + self._part), self._share)
-      others.append(other)
+      parts.append(future.result())
+      images = worker.fetch(parts[-1].images, images, slice(at, at + self._part), self._share)
       self._coming.append(self._ask(worker))
-    return images, *map(np.concatenate, zip(*others, strict=True))
+    labels = np.concatenate([part.labels for part in parts])
+    return (images, labels, np.concatenate([part.real for part in parts])) if self._padded else (images, labels)
 
   def close(self) -> None:
-    """Ends the workers, all at a time, since each takes a second."""
-    workers, self._workers = self._workers, []
-    # Grain's iterators are not to be closed while they are asked.
-    futures.wait([future for _, future in self._coming], CLOSE_SECONDS)
-    self._coming.clear()
-    self._pool.shutdown(wait=False)
-    if workers:
-      with futures.ThreadPoolExecutor(len(workers)) as pool:
-        list(pool.map(_Worker.close, workers))
+    """Ends the workers."""
+    self._end()
 
-  def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
-    # When Python ends, Grain closes its iterators itself.
-    if not ending():
-      self.close()
+
+def _end(workers, coming, pool):
+  # Grain's iterators are not to be closed while they are asked.
+  futures.wait([future for _, future in coming], CLOSE_SECONDS)
+  coming.clear()
+  pool.shutdown(wait=False)
+  # All at a time, since each takes a second.
+  threads = [threading.Thread(target=worker.close) for worker in workers]
+  try:
+    for thread in threads:
+      thread.start()
+  except RuntimeError:  # When the program ends, Python may start no more.
+    for worker in workers:
+      worker.close()
+  for thread in threads:
+    if thread.ident is not None:
+      thread.join()
+  workers.clear()
 
 
 @dataclasses.dataclass
@@ -126,8 +135,8 @@ class _Worker:
   """A process, or this one's threads.
 
   Attributes:
-    parts: Grain's iterator over parts of batches: images, labels and so on.
-    slots: where the images are; a part then holds the number of the slot. None where it holds the images.
+    parts: Grain's iterator over parts of batches.
+    slots: where their images are; None where the parts hold them.
   """
 
   parts: Any

@@ -103,7 +103,7 @@ def evaluation_batches(
   share = _share(batch_size, process_count)
   filled = -(-count // batch_size) * batch_size
   order = MapDataset.range(filled).map_with_index(_with_position)[process_index::process_count]
-  return start(order, Loader(source, indices, view, count), share, 0, workers)
+  return start(order, Loader(source, indices, view, count), share, 0, workers, padded=True)
 
 
 def statistics(config: ml_collections.ConfigDict, source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -24,7 +24,7 @@ class Prepared:
   Attributes:
     builder: TFDS's.
     image, label: keys of the first image and of the first class label.
-    test: the split that it is tested on.
+    test: the split that it is tested on: "test", or "validation" where there is none, or none with labels.
   """
 
   builder: Any
@@ -55,7 +55,7 @@ def prepared(name: str, data_dir: str | None) -> Prepared:
     data_dir: TFDS's `data_dir`, None for its default.
 
   Returns:
-    The data set. One without a test split is tested on its validation split.
+    The data set.
 
   Raises:
     UsageError: where the data set is unknown or none of image classification, or TensorFlow is missing to prepare it.
@@ -88,7 +88,10 @@ def prepared(name: str, data_dir: str | None) -> Prepared:
   for split in ("train", test):
     if split not in builder.info.splits:
       raise UsageError(f"config.data.name: {name!r} has no {split} split; it has {', '.join(builder.info.splits)}")
-  return Prepared(builder, image_key, label_key, test)
+  there = Prepared(builder, image_key, label_key, test)
+  if test == "test" and "validation" in builder.info.splits and _unlabelled(there):
+    return dataclasses.replace(there, test="validation")
+  return there
 
 
 def load_tfds(
@@ -146,6 +149,12 @@ class EncodedTfds:
   def name(self, index: int) -> str:
     """What to call an image in a message."""
     return f"image {index} of the split {self._name}"
+
+
+def _unlabelled(there):
+  """Whether the labels of the test split are secret, as those of ImageNet: TFDS has -1 for them."""
+  ((_, label),) = EncodedTfds(there, "test").read([0])
+  return label < 0
 
 
 def _prepare(tfds, name, data_dir):

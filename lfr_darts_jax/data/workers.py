@@ -16,6 +16,7 @@ from typing import Any
 from absl import flags
 import grain
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ORPHANED = 1  # Exit status of a worker whose run is gone.
 PREFIX = "grain-"  # Of the names that Grain gives its processes.
 
@@ -31,7 +32,7 @@ def prepare(index: int, count: int) -> None:
   """
   import cv2
 
-  for number in (signal.SIGINT, signal.SIGTERM):
+  for number in SIGNALS:
     signal.signal(number, signal.SIG_IGN)
   threading.Thread(target=_outlive_nobody, daemon=True).start()
   # One process may hold a TPU. Nothing here computes with JAX; where something did, the CPU would be it.
@@ -40,6 +41,11 @@ def prepare(index: int, count: int) -> None:
     sys.modules["jax"].config.update("jax_platforms", "cpu")
   # There is a worker for every core.
   cv2.setNumThreads(1)
+
+
+def hold_signals() -> None:
+  """Keeps signals from this thread, and from processes that it starts until they `prepare`."""
+  signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def _outlive_nobody():
