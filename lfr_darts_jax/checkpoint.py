@@ -2,8 +2,9 @@
 
 A checkpoint is a folder that has its step for a name. It holds a pytree of arrays, `state/`, as Orbax stores it; as
 JSON what is needed to rebuild the network that they belong to, `meta.json`: the position in the plan and every cell's
-candidates; and the checksums of all that. It is made under another name and then renamed, so whatever has a step for a
-name was whole once. The checksums tell whether it still is: Orbax does not notice a changed byte in the arrays' values.
+candidates; and the checksums of all that. It takes its place when it is whole, see `files.making`, so whatever has a
+step for a name was whole once. The checksums tell whether it still is: Orbax does not notice a changed byte in the
+arrays' values. Orbax sees local folders alone, whatever the store that they are put into or fetched from.
 """
 
 from collections.abc import Callable
@@ -12,8 +13,6 @@ import itertools
 import json
 import math
 import os
-import pathlib
-import shutil
 import time
 from typing import Any
 
@@ -25,7 +24,9 @@ import orbax.checkpoint as ocp
 
 from lfr_darts_jax import checksums
 from lfr_darts_jax import files
+from lfr_darts_jax import storage
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.storage import Path
 
 STATE, META = "state", "meta.json"
 MAX_META_BYTES = 1_000_000
@@ -41,7 +42,7 @@ class Broken(UsageError):
 class Checkpoints:
   """The checkpoints of one phase of a run."""
 
-  def __init__(self, directory: pathlib.Path, config: ml_collections.ConfigDict):
+  def __init__(self, directory: Path, config: ml_collections.ConfigDict):
     """Opens a directory, which is made on the first save.
 
     Args:
@@ -66,9 +67,7 @@ class Checkpoints:
     if not self._folder(step).exists():
       self._write(step, state, meta)
       for old in self._steps()[self._keep :]:
-        doomed = files.partial(self._folder(old))
-        self._folder(old).rename(doomed)
-        shutil.rmtree(doomed)
+        files.remove(self._folder(old))
     self._saved = time.monotonic()
 
   def restore(self, build: Callable[[Meta], Tree], say: Callable[[str], None]) -> tuple[Tree, Meta] | None:
@@ -100,7 +99,7 @@ class Checkpoints:
       )
     for step, fault in faults.items():
       aside = self._aside(step)
-      self._folder(step).rename(aside)
+      files.move(self._folder(step), aside)
       say(f"passing over the checkpoint {self._folder(step)}, now {aside.name}: {fault}")
     files.remove_partials(self._directory)
     return restored
@@ -110,29 +109,22 @@ class Checkpoints:
 
   def _aside(self, step):
     names = itertools.chain([f"{step}.broken"], (f"{step}.broken{i}" for i in itertools.count(2)))
-    return next(path for path in map(self._directory.joinpath, names) if not os.path.lexists(path))
+    there = storage.names(self._directory)
+    return next(self._directory / name for name in names if name not in there)
 
   def _steps(self):
     """Those that have a checkpoint, newest first."""
-    names = [path.name for path in self._directory.glob("[0-9]*")]
+    names = files.whole(self._directory)
     return sorted((int(name) for name in names if name.isdecimal() and name == str(int(name))), reverse=True)
 
   def _write(self, step, state, meta):
-    folder = self._folder(step)
-    temporary = files.partial(folder)
-    try:
-      with files.writing(folder):
-        temporary.mkdir(parents=True)
-        _store(temporary / STATE, state)
-        (temporary / META).write_text(json.dumps({"meta": meta, "arrays": _kinds(state)}))
-        checksums.write(temporary)
-        temporary.rename(folder)
-    except BaseException:
-      shutil.rmtree(temporary, ignore_errors=True)
-      raise
+    with files.making(self._folder(step)) as folder:
+      _store(folder / STATE, state)
+      (folder / META).write_text(json.dumps({"meta": meta, "arrays": _kinds(state)}))
+      checksums.write(folder)
 
 
-def read(folder: pathlib.Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta]:
+def read(folder: Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta]:
   """Reads one checkpoint and writes nothing.
 
   Args:
@@ -145,7 +137,13 @@ def read(folder: pathlib.Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Met
 
   Raises:
     Broken: where it is not as it was saved, or not of this run.
+    OSError: where a store can't be reached.
   """
+  with storage.fetched(folder) as here:
+    return _read(here, build)
+
+
+def _read(folder, build):
   fault = checksums.fault(folder)
   if fault:
     raise Broken(fault)

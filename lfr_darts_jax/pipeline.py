@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 from importlib import metadata
 import json
-import pathlib
 import time
 from typing import Any
 
@@ -21,6 +20,7 @@ from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import kept
 from lfr_darts_jax import metrics
 from lfr_darts_jax import predictor
+from lfr_darts_jax import storage
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.data import sources
@@ -35,12 +35,13 @@ from lfr_darts_jax.report import drawing
 from lfr_darts_jax.report import mistakes
 from lfr_darts_jax.report import page
 from lfr_darts_jax.report import record as records
+from lfr_darts_jax.storage import Path
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 FROM_PYTHON = "(called from Python)"
 
 
-def search(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, command: str = FROM_PYTHON) -> Genotype:
+def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: str = FROM_PYTHON) -> Genotype:
   """Searches a layered genotype, or returns that of a directory whose search is done.
 
   Args:
@@ -61,7 +62,7 @@ def search(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, co
 
 
 def train(
-  config: ml_collections.ConfigDict, genotype: Genotype, workdir: str | pathlib.Path, *, command: str = FROM_PYTHON
+  config: ml_collections.ConfigDict, genotype: Genotype, workdir: str | Path, *, command: str = FROM_PYTHON
 ) -> dict[str, Any]:
   """Trains the network of a genotype from scratch and tests it.
 
@@ -85,7 +86,7 @@ def train(
 
 def run(
   config: ml_collections.ConfigDict,
-  workdir: str | pathlib.Path,
+  workdir: str | Path,
   genotype: Genotype | None = None,
   *,
   command: str = FROM_PYTHON,
@@ -106,7 +107,7 @@ def describe(config: ml_collections.ConfigDict, genotype: Genotype) -> dict[str,
   return {**cost.describe(network, shape), "layers": len(network.layout)}
 
 
-def evaluate(workdir: str | pathlib.Path) -> dict[str, Any]:
+def evaluate(workdir: str | Path) -> dict[str, Any]:
   """Tests the trained network of a directory again.
 
   Returns:
@@ -123,7 +124,7 @@ def evaluate(workdir: str | pathlib.Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _open(config, workdir, command):
   schema.validate(config)
-  workdir = pathlib.Path(workdir)
+  workdir = storage.path(workdir)
   with places.alone(workdir):
     yield _Run(config, workdir, command)
 
@@ -182,9 +183,10 @@ class _Run:
       job = driver.Search(self._config, self._dataset, self._workdir, self._metrics, self._progress, self._interrupt)
       self._begin()
       found, seconds = job.run()
+      self._metrics.flush()  # What follows reads them, and no genotype may be ahead of them.
       findings = [dataclasses.asdict(finding) for finding in collapse.latest(metrics.read(self._workdir))]
       summary = {"search_seconds": seconds, "collapse": findings}
-      (self._workdir / places.SEARCH).mkdir(exist_ok=True)  # A short search saved nothing in it.
+      storage.make_folder(self._workdir / places.SEARCH)  # A short search saved nothing in it.
       write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps(summary) + "\n")
       self._keep(found)
       rows = {"search": duration(seconds), **_signs(findings), "page": self._page(forecast.SEARCH_BUILD)}

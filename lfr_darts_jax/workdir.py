@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 import contextlib
 import json
-import pathlib
 from typing import Any
 
 import filelock
 
 from lfr_darts_jax import files
 from lfr_darts_jax import reading
+from lfr_darts_jax import storage
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
+from lfr_darts_jax.storage import Path
 
 CONFIG, GENOTYPE, RESULT, COMMANDS = "config.json", "genotype.json", "result.json", "commands.txt"
 LOCK, PROFILE = ".lock", "profile"
@@ -33,11 +34,11 @@ FINAL_FIELDS = ("train.", "network.channels", "network.layers")
 
 
 @contextlib.contextmanager
-def alone(workdir: pathlib.Path) -> Iterator[None]:
+def alone(workdir: Path) -> Iterator[None]:
   """Makes the work directory, and keeps other processes from running in it.
 
   The operating system drops the lock of a process that dies. Network file systems may not carry it from one machine to
-  another, and object stores have none.
+  another. Stores have none, which is said on the terminal.
 
   Raises:
     UsageError: where the directory can't be written, or another process runs in it.
@@ -47,6 +48,11 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
     str(workdir).encode()
   except UnicodeEncodeError:  # Tensorstore would fail at the first checkpoint.
     raise UsageError(f"workdir: {workdir}; allowed are paths in UTF-8") from None
+  if not storage.is_local(workdir):
+    storage.check_writable(workdir)
+    print(f"{workdir} has no lock: see to it that no other process runs there at the same time", flush=True)
+    yield
+    return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(workdir / LOCK)
@@ -65,7 +71,7 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
     lock.release()
 
 
-def config(workdir: pathlib.Path) -> dict[str, Any] | None:
+def config(workdir: Path) -> dict[str, Any] | None:
   """The config that the work directory was begun with, as of `config.flatten` but not checked, or None.
 
   Raises:
@@ -75,7 +81,7 @@ def config(workdir: pathlib.Path) -> dict[str, Any] | None:
   return reading.read_json(path, MAX_BYTES) if path.exists() else None
 
 
-def commands(workdir: pathlib.Path) -> tuple[str, ...]:
+def commands(workdir: Path) -> tuple[str, ...]:
   """The command lines that made the work directory.
 
   Raises:
@@ -85,7 +91,7 @@ def commands(workdir: pathlib.Path) -> tuple[str, ...]:
   return tuple(reading.read_text(path, MAX_BYTES).splitlines()) if path.exists() else ()
 
 
-def check(workdir: pathlib.Path, flat: dict[str, Any]) -> None:
+def check(workdir: Path, flat: dict[str, Any]) -> None:
   """Checks that the work directory belongs to this config.
 
   Args:
@@ -111,7 +117,7 @@ def check(workdir: pathlib.Path, flat: dict[str, Any]) -> None:
     )
 
 
-def claim(workdir: pathlib.Path, flat: dict[str, Any], command: str) -> None:
+def claim(workdir: Path, flat: dict[str, Any], command: str) -> None:
   """Writes the config, and the command where it is a new one; deletes what dead processes left half written.
 
   Args:
