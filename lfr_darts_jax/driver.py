@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import pathlib
 import time
 from typing import Any
 
@@ -38,6 +37,7 @@ from lfr_darts_jax.profiling import Profiler
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.relaxation import mixture_weights
 from lfr_darts_jax.state import SearchState
+from lfr_darts_jax.storage import Path
 
 ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
 
@@ -86,7 +86,7 @@ class Search:
     self,
     config: ml_collections.ConfigDict,
     dataset: sources.Dataset | sources.StreamedDataset,
-    workdir: pathlib.Path,
+    workdir: Path,
     metrics: Metrics,
     progress: Progress,
     interrupt: Interrupt,
@@ -404,6 +404,7 @@ class Search:
     """Saves where it is due, or `now`; never what could not be gone on with."""
     if now or self._checkpoints.due:
       recovery.check(int(state.step), state)
+      self._metrics.flush()
       self._checkpoints.save(self._number(place, state), state, place.to_json())
 
   def _number(self, place, state):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import contextlib
 import json
 import os
-import pathlib
 import re
 import shlex
 import signal
@@ -21,6 +20,7 @@ from ml_collections import config_flags
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import files
 from lfr_darts_jax import reading
+from lfr_darts_jax import storage
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
@@ -58,9 +58,10 @@ def read_genotype(name: str) -> Genotype:
   """
   if name in BUILT_IN:
     return BUILT_IN[name]
-  if not os.path.isfile(name):
+  path = storage.path(name)
+  if not storage.is_file(path):
     raise UsageError(f"genotype: {name} is no file; allowed are a file and {', '.join(BUILT_IN)}")
-  return parse(reading.read_text(pathlib.Path(name), MAX_CHARACTERS))
+  return parse(reading.read_text(path, MAX_CHARACTERS))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -80,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
     return
   if _WORKDIR.value is None:
     raise UsageError(f"workdir: not given; --mode={mode} allows a directory that can be written")
-  workdir, command = pathlib.Path(_WORKDIR.value), f"{PROGRAM} {shlex.join(sys.argv[1:])}"
+  workdir, command = storage.path(_WORKDIR.value), f"{PROGRAM} {shlex.join(sys.argv[1:])}"
   if mode == "run":
     pipeline.run(config, workdir, given, command=command)
   elif mode == "search":
@@ -123,7 +124,7 @@ def _check_processes(coordinator: str | None, count: int | None, index: int | No
 
 
 def _genotype_of_workdir() -> Genotype:
-  path = pathlib.Path(_WORKDIR.value or "", places.GENOTYPE)
+  path = storage.path(_WORKDIR.value or "") / places.GENOTYPE
   if _WORKDIR.value is None or not path.exists():
     raise UsageError(
       f"genotype: not given; --mode={_MODE.value} allows a file, a built-in name, or a workdir that has one"

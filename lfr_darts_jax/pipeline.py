@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 from importlib import metadata
 import json
-import pathlib
 import time
 from typing import Any
 
@@ -25,6 +24,7 @@ from lfr_darts_jax import parallel
 from lfr_darts_jax import predictor
 from lfr_darts_jax import processes
 from lfr_darts_jax import seeds
+from lfr_darts_jax import storage
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.data import sources
@@ -39,12 +39,13 @@ from lfr_darts_jax.report import drawing
 from lfr_darts_jax.report import mistakes
 from lfr_darts_jax.report import page
 from lfr_darts_jax.report import record as records
+from lfr_darts_jax.storage import Path
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 FROM_PYTHON = "(called from Python)"
 
 
-def search(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, command: str = FROM_PYTHON) -> Genotype:
+def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: str = FROM_PYTHON) -> Genotype:
   """Searches a layered genotype, or returns that of a directory whose search is done.
 
   Args:
@@ -65,7 +66,7 @@ def search(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, co
 
 
 def train(
-  config: ml_collections.ConfigDict, genotype: Genotype, workdir: str | pathlib.Path, *, command: str = FROM_PYTHON
+  config: ml_collections.ConfigDict, genotype: Genotype, workdir: str | Path, *, command: str = FROM_PYTHON
 ) -> dict[str, Any]:
   """Trains the network of a genotype from scratch and tests it.
 
@@ -89,7 +90,7 @@ def train(
 
 def run(
   config: ml_collections.ConfigDict,
-  workdir: str | pathlib.Path,
+  workdir: str | Path,
   genotype: Genotype | None = None,
   *,
   command: str = FROM_PYTHON,
@@ -110,7 +111,7 @@ def describe(config: ml_collections.ConfigDict, genotype: Genotype) -> dict[str,
   return {**cost.describe(network, shape), "layers": len(network.layout)}
 
 
-def evaluate(workdir: str | pathlib.Path) -> dict[str, Any]:
+def evaluate(workdir: str | Path) -> dict[str, Any]:
   """Tests the trained network of a directory again.
 
   Returns:
@@ -130,7 +131,7 @@ def evaluate(workdir: str | pathlib.Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _open(config, workdir, command):
   schema.validate(config)
-  workdir = pathlib.Path(workdir)
+  workdir = storage.path(workdir)
   with places.alone(workdir):
     yield _Run(config, workdir, command)
 
@@ -236,6 +237,7 @@ class _Run:
       )
       self._begin()
       found, seconds = job.run()
+      self._metrics.flush()  # What follows reads them, and no genotype may be ahead of them.
       processes.agree(lambda: self._summarize(seconds))
       self._keep(found)
       signs = _signs(processes.agree(self._findings))
@@ -247,7 +249,7 @@ class _Run:
     entries = metrics.read(self._workdir)
     findings = [dataclasses.asdict(finding) for finding in collapse.latest(entries)]
     accuracy = next(e["validation_accuracy"] for e in reversed(entries) if "validation_accuracy" in e)
-    (self._workdir / places.SEARCH).mkdir(exist_ok=True)  # A short search saved nothing in it.
+    storage.make_folder(self._workdir / places.SEARCH)  # A short search saved nothing in it.
     summary = {"search_seconds": seconds, "validation_accuracy": accuracy, "collapse": findings}
     write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps(summary) + "\n")
 

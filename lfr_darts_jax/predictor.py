@@ -1,6 +1,5 @@
 """The trained network of a work directory, to be used."""
 
-import pathlib
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 
 from lfr_darts_jax import feeds
 from lfr_darts_jax import kept
+from lfr_darts_jax import storage
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Broken
@@ -18,6 +18,7 @@ from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.evaluate import Evaluation
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.network import final_network
+from lfr_darts_jax.storage import Path
 
 
 class Predictor:
@@ -69,7 +70,7 @@ class Predictor:
     return test.evaluate(self._network, self._variables, everything, batch_size, (self._mean, self._deviation))
 
 
-def load(workdir: str | pathlib.Path) -> Predictor:
+def load(workdir: str | Path) -> Predictor:
   """Loads the trained network of a work directory.
 
   Nothing in it is changed.
@@ -78,7 +79,7 @@ def load(workdir: str | pathlib.Path) -> Predictor:
     UsageError: where the directory holds none, one of its files can't be read, or its checkpoint is not whole. An
       earlier one would not be the network that `result.json` tells of.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = storage.path(workdir)
   config = kept.config(workdir)
   genotype, result = kept.genotype(workdir), kept.result(workdir, config)
   if genotype is None or result is None:

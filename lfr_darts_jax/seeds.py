@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent import futures
 import dataclasses
 import json
-import pathlib
 import shutil
 from typing import Any
 
@@ -17,10 +16,12 @@ from lfr_darts_jax import metrics
 from lfr_darts_jax import parallel
 from lfr_darts_jax import processes
 from lfr_darts_jax import reading
+from lfr_darts_jax import storage
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
 from lfr_darts_jax.files import write_atomically
+from lfr_darts_jax.storage import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,23 +94,27 @@ def run(
   return [dataclasses.replace(outcome, chosen=outcome is best) for outcome in outcomes]
 
 
-def folder(workdir: pathlib.Path, seed: int) -> pathlib.Path:
+def folder(workdir: Path, seed: int) -> Path:
   """The work directory of one seed's search."""
   return workdir / places.SEEDS / str(seed)
 
 
-def keep(workdir: pathlib.Path, outcomes: list[Searched]) -> None:
+def keep(workdir: Path, outcomes: list[Searched]) -> None:
   """Writes down all outcomes, and makes the best search that of the work directory itself, but for its genotype."""
   (best,) = (outcome for outcome in outcomes if outcome.chosen)
   origin = folder(workdir, best.seed)
-  (workdir / places.SEARCH).mkdir(exist_ok=True)
+  storage.make_folder(workdir / places.SEARCH)
   for name in (metrics.NAME, places.SEARCH_SUMMARY):
     write_atomically(workdir / name, (origin / name).read_bytes())
-  shutil.copytree(origin / metrics.EVENTS, workdir / metrics.EVENTS, dirs_exist_ok=True)
+  with storage.fetched(origin / metrics.EVENTS) as events:
+    if storage.is_local(workdir):
+      shutil.copytree(events, workdir / metrics.EVENTS, dirs_exist_ok=True)
+    else:
+      storage.put(events, workdir / metrics.EVENTS)
   write_atomically(workdir / places.ALL_SEEDS, json.dumps([outcome.to_json() for outcome in outcomes]) + "\n")
 
 
-def read(workdir: pathlib.Path) -> list[Searched]:
+def read(workdir: Path) -> list[Searched]:
   """The outcomes of a work directory's searches; none where it has a single one, or they are not done.
 
   Raises:

@@ -1,6 +1,5 @@
 """Trains a derived network from scratch (DARTS, section 3.2 and appendix A.2)."""
 
-import pathlib
 import time
 from typing import Any
 
@@ -31,6 +30,7 @@ from lfr_darts_jax.parallel import Devices
 from lfr_darts_jax.profiling import Profiler
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.state import TrainState
+from lfr_darts_jax.storage import Path
 
 
 def check_batch_size(config: ml_collections.ConfigDict, train_images: int) -> None:
@@ -54,7 +54,7 @@ class Training:
     config: ml_collections.ConfigDict,
     network: Network,
     dataset: sources.Dataset | sources.StreamedDataset,
-    workdir: pathlib.Path,
+    workdir: Path,
     metrics: Metrics,
     progress: Progress,
     interrupt: Interrupt,
@@ -150,6 +150,7 @@ class Training:
     if now or self._checkpoints.due:
       step = int(state.step)
       recovery.check(step, state)
+      self._metrics.flush()
       self._checkpoints.save(step, state, meta)
 
   def _shapes(self, meta):
@@ -247,7 +248,7 @@ class Training:
     return state, loss, right
 
 
-def read(config: ml_collections.ConfigDict, network: Network, workdir: pathlib.Path, step: int) -> dict[str, Any]:
+def read(config: ml_collections.ConfigDict, network: Network, workdir: Path, step: int) -> dict[str, Any]:
   """Parameters and batch statistics of a work directory's checkpoint, of which nothing is changed.
 
   Raises:

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 import io
-import pathlib
 from typing import NamedTuple
 import zipfile
 
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax import reading
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.evaluate import Evaluation
 from lfr_darts_jax.files import write_atomically
+from lfr_darts_jax.storage import Path
 
 NAME, MAX_IMAGES = "mistakes.npz", 24
 MAX_OVERHEAD = 100_000  # Bytes of labels and headers.
@@ -33,7 +34,7 @@ class Mistakes(NamedTuple):
   confidence: np.ndarray
 
 
-def save(workdir: pathlib.Path, images: Callable[[np.ndarray], np.ndarray], tested: Evaluation, seed: int) -> None:
+def save(workdir: Path, images: Callable[[np.ndarray], np.ndarray], tested: Evaluation, seed: int) -> None:
   """Keeps a random sample of at most `MAX_IMAGES` wrong images, in the order of the test split.
 
   Args:
@@ -50,7 +51,7 @@ def save(workdir: pathlib.Path, images: Callable[[np.ndarray], np.ndarray], test
   write_atomically(workdir / NAME, file.getvalue())
 
 
-def load(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Mistakes | None:
+def load(workdir: Path, config: ml_collections.ConfigDict) -> Mistakes | None:
   """The sample of a work directory, None where nothing has been tested there.
 
   Args:
@@ -64,13 +65,12 @@ def load(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Mistakes |
   if not path.exists():
     return None
   most = MAX_IMAGES * data.image_size**2 * data.channels + MAX_OVERHEAD
+  content = reading.read_bytes(path, most)
   try:
-    if not path.is_file():
-      raise ValueError("is no file")  # A named pipe, for one, would block for ever.
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
       if sum(member.file_size for member in archive.infolist()) > most:
         raise ValueError(f"more than {most} bytes unpacked")
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
       found = Mistakes(*(arrays[name] for name in Mistakes._fields))
     _check(found, data)
   except Exception as error:  # Broken archives and arrays raise all sorts of errors.

@@ -1,7 +1,6 @@
 """What a work directory tells of its run, finished or not; read without its data set."""
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import ml_collections
@@ -19,6 +18,7 @@ from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.report import mistakes
+from lfr_darts_jax.storage import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Record:
     mistakes: a sample of wrong test images, None before the test.
   """
 
-  workdir: pathlib.Path
+  workdir: Path
   config: ml_collections.ConfigDict
   commands: tuple[str, ...]
   plan: plans.Plan
@@ -126,7 +126,7 @@ class Record:
     )
 
 
-def read(workdir: pathlib.Path) -> Record:
+def read(workdir: Path) -> Record:
   """Reads a work directory, at any time.
 
   Raises:
