@@ -16,7 +16,8 @@ READY_SECONDS, END_SECONDS = 60.0, 60.0
 
 # Debian's packages, without systemd and control groups. Nodes are named by addresses that every machine has, since JAX
 # looks up the first one's name. Each has a GPU in name only, so that scripts may ask for one. A requeued job waits for
-# cred_expire, by default two minutes, before it starts again. Some clusters end a step with its first failed process.
+# cred_expire, by default two minutes, before it starts again. Some clusters end a step with its first failed process. JAX
+# makes a port of the job's number, which must not be that of another cluster's job here.
 CONFIG = """\
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
@@ -25,6 +26,7 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={directory}/munge.socket,cred_expire=10
+FirstJobId={port}
 StateSaveLocation={directory}/state
 SlurmctldPidFile={directory}/slurmctld.pid
 SlurmctldLogFile={directory}/slurmctld.log
@@ -77,7 +79,6 @@ class Cluster:
     """
     directory = self._directory
     directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o755)  # Munge wants its socket to be reachable for all.
     (directory / "munge.key").touch(0o600)
     (directory / "munge.key").write_bytes(secrets.token_bytes(128))
     host, ports = socket.gethostname(), _free_ports(1 + len(self._nodes))
@@ -88,7 +89,8 @@ class Cluster:
     files = {"socket": "munge.socket", "key-file": "munge.key", "seed-file": "munge.seed"}
     files |= {"pid-file": "munged.pid", "log-file": "munged.log"}
     try:
-      self._daemon("munged", *(f"--{option}={directory / name}" for option, name in files.items()))
+      # By force, since Munge wants other users, of which there are none, to reach its socket too.
+      self._daemon("munged", "--force", *(f"--{option}={directory / name}" for option, name in files.items()))
       self._daemon("slurmctld")
       for name in self._nodes:
         self._daemon("slurmd", "-N", name)

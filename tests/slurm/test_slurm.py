@@ -3,12 +3,14 @@
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 import time
 
 import pytest
 
+from tests.chaos.process import BUDGET
 from tests.slurm import cluster as clusters
 
 pytestmark = [
@@ -16,6 +18,9 @@ pytestmark = [
   pytest.mark.skipif(bool(clusters.missing()), reason="needs Slurm and munge"),
 ]
 ROOT = pathlib.Path(__file__).parents[2]
+# One iteration, as two processes of two devices each that share two cores.
+SHORT = (*BUDGET, "--config.plan.name=darts", "--config.search.layers=3", "--config.checkpoint.interval=0")
+DEVICES = "--xla_force_host_platform_device_count="
 TWO_TASKS = ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=1")
 WAIT_SECONDS = 900.0
 
@@ -133,3 +138,44 @@ def test_scancel_ends_the_job_after_its_state_is_saved(stand_in):
   job.signal()
   assert job.end() == ("CANCELLED", 143, 0)
   assert job.log.count("saved") == 2
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+  """The work directory of the same run as one process with as many devices."""
+  workdir = tmp_path_factory.mktemp("alone") / "run"
+  command = [sys.executable, "-m", "lfr_darts_jax.main", f"--workdir={workdir}", *SHORT]
+  subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{DEVICES}4"}, check=True)
+  return workdir
+
+
+@pytest.fixture
+def real(cluster, tmp_path, monkeypatch):
+  """Starts the program itself; its work directory is `run`."""
+  monkeypatch.setitem(cluster.environment, "JAX_PLATFORMS", "cpu")
+  monkeypatch.setitem(cluster.environment, "XLA_FLAGS", f"{DEVICES}2")
+  return lambda: Job(cluster, tmp_path, ROOT, (f"--workdir={tmp_path / 'run'}", *SHORT))
+
+
+def genotype(workdir):
+  return json.loads((workdir / "genotype.json").read_text())
+
+
+def test_two_tasks_run_the_digits_job_to_the_end(real, alone, tmp_path):
+  job = real()
+  assert job.end() == ("COMPLETED", 0, 0), job.log
+  result = json.loads((tmp_path / "run" / "result.json").read_text())
+  assert result["devices"] == 4 and (tmp_path / "run" / "report" / "index.html").exists()
+  assert genotype(tmp_path / "run") == genotype(alone)
+
+
+def test_a_run_stopped_in_the_middle_of_its_search_goes_on_after_the_requeue(real, alone, tmp_path):
+  job = real()
+  metrics = tmp_path / "run" / "metrics.jsonl"
+  wait_until(lambda: metrics.exists() and metrics.read_text())
+  job.signal("--signal=TERM")
+  job.wait("PENDING")
+  assert job.log.count("stopped by SIGTERM; the same command continues") == 2, job.log
+  assert not (tmp_path / "run" / "genotype.json").exists()
+  assert job.end() == ("COMPLETED", 0, 1), job.log
+  assert genotype(tmp_path / "run") == genotype(alone)
