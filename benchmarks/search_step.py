@@ -95,11 +95,11 @@ def task(options: argparse.Namespace) -> Task:
 
 def measure_jax(options: argparse.Namespace) -> dict[str, Any]:
   """Compiles and times our update."""
-  updates, state, split, halves, compile_seconds = _compiled(options)
+  updates, state, feed, compile_seconds = _compiled(options)
   seconds, losses = [], []
   for step in range(1, UNTIMED + options.steps + 1):
     began = time.perf_counter()
-    state, sums = jax.block_until_ready(updates.run(state, split, halves, step))
+    state, sums = jax.block_until_ready(updates.run(state, feed, step))
     seconds.append(time.perf_counter() - began)
     losses.append(float(sums.loss[bilevel.WEIGHTS]))
   memory = updates._compiled.memory_analysis()
@@ -145,10 +145,10 @@ def _compiled(options):
   )
   split = batches.Split(jnp.asarray(images), jnp.asarray(made.labels))
   # Each half is one batch, so that the order in which an update draws it makes no difference.
-  halves = jnp.arange(len(images), dtype=jnp.int32).reshape(2, -1)
+  feed = batches.Resident(split, jnp.arange(len(images), dtype=jnp.int32).reshape(2, -1))
   began = time.perf_counter()
-  updates.compile(state, split, halves)
-  return updates, state, split, halves, time.perf_counter() - began
+  updates.compile(state, feed)
+  return updates, state, feed, time.perf_counter() - began
 
 
 def measure_torch(options: argparse.Namespace) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import orbax.checkpoint as ocp
 
 from lfr_darts_jax import checksums
 from lfr_darts_jax import files
+from lfr_darts_jax import processes
 from lfr_darts_jax.errors import UsageError
 
 STATE, META = "state", "meta.json"
@@ -55,7 +56,7 @@ class Checkpoints:
   @property
   def due(self) -> bool:
     """Whether `checkpoint.interval` seconds have passed since the last save."""
-    return time.monotonic() - self._saved >= self._interval
+    return processes.agree(lambda: time.monotonic() - self._saved >= self._interval)
 
   def save(self, step: int, state: Tree, meta: Meta) -> None:
     """Saves a step, the same one only once; older ones go when the new one is whole.
@@ -63,9 +64,9 @@ class Checkpoints:
     Raises:
       OSError: where it can't be written; older ones are as they were.
     """
-    if not self._folder(step).exists():
+    if not processes.agree(self._folder(step).exists):
       self._write(step, state, meta)
-      for old in self._steps()[self._keep :]:
+      for old in self._steps()[self._keep :] if processes.primary() else []:
         doomed = files.partial(self._folder(old))
         self._folder(old).rename(doomed)
         shutil.rmtree(doomed)
@@ -84,15 +85,21 @@ class Checkpoints:
     Raises:
       UsageError: where there are some, but none is whole; nothing is renamed then.
     """
-    restored = None
+    step = processes.agree(lambda: self._newest(build, say))
+    return None if step is None else _load(self._folder(step), build)
+
+  def _newest(self, build, say):
+    """The newest step that is whole, None where there are no checkpoints; newer ones are renamed."""
     faults: dict[int, str] = {}
+    whole = None
     for step in self._steps():
       try:
-        restored = read(self._folder(step), build)
+        _check(self._folder(step), build)
+        whole = step
         break
       except Broken as error:
         faults[step] = str(error)
-    if faults and restored is None:
+    if faults and whole is None:
       listed = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
       raise UsageError(
         f"workdir: no checkpoint in {self._directory} is whole ({listed}); allowed is a directory with a whole one, or "
@@ -103,7 +110,7 @@ class Checkpoints:
       self._folder(step).rename(aside)
       say(f"passing over the checkpoint {self._folder(step)}, now {aside.name}: {fault}")
     files.remove_partials(self._directory)
-    return restored
+    return whole
 
   def _folder(self, step):
     return self._directory / str(step)
@@ -118,15 +125,20 @@ class Checkpoints:
     return sorted((int(name) for name in names if name.isdecimal() and name == str(int(name))), reverse=True)
 
   def _write(self, step, state, meta):
+    """Orbax writes from all processes, the rest is process 0's."""
     folder = self._folder(step)
     temporary = files.partial(folder)
     try:
       with files.writing(folder):
-        temporary.mkdir(parents=True)
+        if processes.primary():
+          temporary.mkdir(parents=True)
+        processes.meet(f"{temporary} is there")
         _store(temporary / STATE, state)
-        (temporary / META).write_text(json.dumps({"meta": meta, "arrays": _kinds(state)}))
-        checksums.write(temporary)
-        temporary.rename(folder)
+        if processes.primary():
+          (temporary / META).write_text(json.dumps({"meta": meta, "arrays": _kinds(state)}))
+          checksums.write(temporary)
+          temporary.rename(folder)
+        processes.meet(f"{folder} is whole")
     except BaseException:
       shutil.rmtree(temporary, ignore_errors=True)
       raise
@@ -146,19 +158,27 @@ def read(folder: pathlib.Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Met
   Raises:
     Broken: where it is not as it was saved, or not of this run.
   """
+  _check(folder, build)
+  return _load(folder, build)
+
+
+def _check(folder, build):
   fault = checksums.fault(folder)
   if fault:
     raise Broken(fault)
   try:
     saved = _parse(folder / META)
-    meta = saved["meta"]
-    shapes = build(meta)
     # Orbax finds out too, but leaves coroutines behind, which Python warns of.
-    if saved["arrays"] != _kinds(shapes):
+    if saved["arrays"] != _kinds(build(saved["meta"])):
       raise ValueError("the arrays have other names, shapes or types")
   except (LookupError, TypeError, ValueError, OSError) as error:
     reason = " ".join(str(error).split())[:200]
     raise Broken(f"it is not of this run ({type(error).__name__}: {reason})") from error
+
+
+def _load(folder, build):
+  meta = _parse(folder / META)["meta"]
+  shapes = build(meta)
   with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as store:
     args = ocp.args.StandardRestore(jax.tree.map(_placed, shapes))
     restored = store.restore((folder / STATE).absolute(), args=args)
@@ -215,7 +235,7 @@ def _kinds(tree):
 
 def _placed(leaf):
   # Where none is asked for, Orbax looks for the device that the array was saved from.
-  device = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  device = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
 
 

@@ -15,6 +15,7 @@ from lfr_darts_jax import checkpoint
 from lfr_darts_jax import collapse
 from lfr_darts_jax import deepen
 from lfr_darts_jax import forecast
+from lfr_darts_jax import parallel
 from lfr_darts_jax import plans
 from lfr_darts_jax import prune
 from lfr_darts_jax import recovery
@@ -33,6 +34,7 @@ from lfr_darts_jax.journal import Journal
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import Network
 from lfr_darts_jax.network import supernet
+from lfr_darts_jax.parallel import Devices
 from lfr_darts_jax.profiling import Profiler
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.relaxation import mixture_weights
@@ -89,6 +91,7 @@ class Search:
     metrics: Metrics,
     progress: Progress,
     interrupt: Interrupt,
+    devices: Devices | None = None,
   ):
     """Prepares a search.
 
@@ -99,19 +102,20 @@ class Search:
       metrics: where scalars go.
       progress: the line on the terminal.
       interrupt: asked after every dispatch.
+      devices: that share every batch; None for all there are.
 
     Raises:
       UsageError: where the data or the image size do not bear the config, or there are checkpoints but none is whole.
     """
     self._config, self._metrics, self._progress, self._interrupt = config, metrics, progress, interrupt
+    self._devices = devices or parallel.everything()
     self._operations = tuple(config.search.operations)
     self._plan = plans.make(config)
     images, labels = dataset.train
     self._mean, self._deviation = augment.statistics(images)
-    self._halves = jnp.asarray(
-      sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
-    )
-    self._split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
+    halves = sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
+    self._feed = self._devices.replicate(batches.Resident(batches.Split(images, labels), halves))
+    self._image_shape = images.shape[1:]
     self._total = forecast.updates_per_iteration(config, len(images))
     for iteration in self._plan.iterations:
       supernet(config, iteration.layout, self._plan.cells)
@@ -154,7 +158,7 @@ class Search:
       self._journal.resume(self._metrics.rewind("search", 0, 0, 0))
       place = _Place(0, self._plan.cells, 0, 0.0, 0)
       return place, self._start(place, lambda stopping: None)
-    state, meta = restored
+    state, meta = self._devices.replicate(restored[0]), restored[1]
     place, step = _Place.from_json(meta, self._plan), int(state.step)
     event_step = place.iteration * self._total + step
     self._journal.resume(self._metrics.rewind("search", place.iteration, step, event_step))
@@ -202,12 +206,12 @@ class Search:
         forecast.SEARCH_BUILD, work, f"compiling a supernet of {len(iteration.layout)} layers"
       ):
         self._interrupt.meanwhile(
-          lambda: updates.compile(state, self._split, self._halves),
+          lambda: updates.compile(state, self._feed),
           lambda stopping: self._save(place, state, stopping),
         )
     began = time.monotonic()
     with self._profiler.dispatch(f"search_{place.iteration + 1}"):
-      state, sums = updates.run(state, self._split, self._halves, stop)
+      state, sums = updates.run(state, self._feed, stop)
       sums = bilevel.Sums(*map(np.asarray, sums))
     seconds = time.monotonic() - began
     recovery.check(stop, {"alphas": state.alphas})
@@ -233,7 +237,7 @@ class Search:
   def _weights(self, place, state):
     by_name = {cell.name: cell for cell in place.cells}
     return {
-      name: np.asarray(mixture_weights(a, jnp.array(by_name[name].live(self._operations))))
+      name: np.asarray(mixture_weights(np.asarray(a), jnp.array(by_name[name].live(self._operations))))
       for name, a in state.alphas.items()
     }
 
@@ -280,11 +284,11 @@ class Search:
     place.cells = tuple(reduced.get(cell.name, cell) for cell in place.cells)
     layout = self._plan.iterations[place.iteration].layout
     params = transplant.restrict(state.params, layout, place.cells)
-    updates = self._updates(place)
+    initial = self._updates(place).weight_optimizer.init(params)
     return state.replace(
       params=params,
       batch_stats=transplant.restrict(state.batch_stats, layout, place.cells),
-      weight_state=transplant.graft(updates.weight_optimizer.init(params), state.weight_state),
+      weight_state=self._devices.replicate(transplant.graft(initial, state.weight_state)),
     )
 
   def _finish(self, place, state, save):
@@ -306,18 +310,19 @@ class Search:
 
   def _validate(self, place, state, weights):
     """Accuracy from 0 to 1 on the half that moves the alphas, with running statistics."""
-    count = self._halves.shape[1]
+    count = self._feed.parts.shape[1]
     work = forecast.evaluate_seconds(self._config, self._plan.iterations[place.iteration].layout, place.cells, count)
     with self._progress.waiting(forecast.SEARCH_BUILD, work, f"testing the supernet on {count} validation images"):
       tested = evaluate(
         self._network(place),
         {"params": state.params, "batch_stats": state.batch_stats},
-        self._split,
-        self._halves[1],
+        self._feed.split,
+        np.asarray(self._feed.parts)[1],
         self._config.search.batch_size,
         self._mean,
         self._deviation,
         weights,
+        self._devices,
       )
     return 1 - tested.error / 100
 
@@ -330,11 +335,12 @@ class Search:
     if not new.inherit:
       return fresh
     inherit = lambda f, b: deepen.inherit(f, b, old.layout, new.layout)
-    return fresh.replace(
+    inherited = fresh.replace(
       params=inherit(fresh.params, state.params),
       batch_stats=inherit(fresh.batch_stats, state.batch_stats),
       weight_state=deepen.inherit_momentum(fresh.weight_state, state.weight_state, old.layout, new.layout),
     )
+    return self._devices.replicate(inherited)
 
   def _network(self, place) -> Network:
     return supernet(self._config, self._plan.iterations[place.iteration].layout, place.cells)
@@ -349,13 +355,14 @@ class Search:
       self._mean,
       self._deviation,
       iteration.skip_dropout,
+      self._devices,
     )
 
   def _start(self, place, save) -> SearchState:
     layout = self._plan.iterations[place.iteration].layout
     work = forecast.build_seconds(layout, place.cells)
     with self._progress.waiting(forecast.SEARCH_BUILD, work, f"building a supernet of {len(layout)} layers"):
-      return self._interrupt.meanwhile(lambda: self._initial(place), save)
+      return self._devices.replicate(self._interrupt.meanwhile(lambda: self._initial(place), save))
 
   def _initial(self, place) -> SearchState:
     iteration = self._plan.iterations[place.iteration]
@@ -368,7 +375,7 @@ class Search:
       name: ALPHA_SCALE * jax.random.normal(k, (rows, columns))
       for name, k in zip(iteration.searched, keys, strict=True)
     }
-    image = jax.ShapeDtypeStruct((1, *self._split.images.shape[1:]), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *self._image_shape), jnp.float32)
     variables = network.lazy_init(weight_key, image, alphas)
     return SearchState(
       step=jnp.int32(0),

@@ -58,6 +58,17 @@ def search_seconds(workdir: pathlib.Path) -> float | None:
   return float(reading.numbers(summary.get("search_seconds"), f"{path}: search_seconds", low=0))
 
 
+def validation_accuracy(workdir: pathlib.Path) -> float:
+  """Of the last supernet of a search that is done, from 0 to 1.
+
+  Raises:
+    UsageError: where its file can't be read.
+  """
+  path = workdir / places.SEARCH_SUMMARY
+  summary = reading.read_json(path, places.MAX_BYTES)
+  return float(reading.numbers(summary.get("validation_accuracy"), f"{path}: validation_accuracy", low=0))
+
+
 def findings(workdir: pathlib.Path) -> list[collapse.Finding]:
   """The signs of collapse in the search of a work directory; none before its end and where there was none.
 

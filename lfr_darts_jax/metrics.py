@@ -13,12 +13,13 @@ from PIL import Image
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import files
+from lfr_darts_jax import processes
 from lfr_darts_jax import reading
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
 from lfr_darts_jax.events import Events
 
-NAME, PHASES = "metrics.jsonl", ("search", "train", "test")
+NAME, EVENTS, PHASES = "metrics.jsonl", "tensorboard", ("search", "train", "test")
 OUTCOME = "entropy/"  # Begins a name in the last line of an iteration of the search, and in no other.
 # The largest entry is the end of an iteration that searches all cells, with 16 nodes: 0.2 MB.
 MAX_LINE, MAX_BYTES = 1_000_000, 1_000_000_000
@@ -49,7 +50,10 @@ def _entry(line, name):
 
 
 class Metrics:
-  """Writes scalars and arrays of a run by step, never by clock, so that a resumed run writes the same lines."""
+  """Writes scalars and arrays of a run by step, never by clock, so that a resumed run writes the same lines.
+
+  Of several processes, the first one writes.
+  """
 
   def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
     """Opens `metrics.jsonl` and the TensorBoard events of a work directory.
@@ -61,7 +65,7 @@ class Metrics:
     rows = [f"|{name}|{value}|" for name, value in schema.flatten(config).items()]
     self._config = "\n".join(["|field|value|", "|---|---|", *rows])
     self._path = workdir / NAME
-    self._events = workdir / "tensorboard"
+    self._events = workdir / EVENTS
     self._writers: dict[str, Events] = {}
 
   def rewind(self, phase: str, iteration: int, step: int, event_step: int) -> list[dict[str, Any]]:
@@ -72,6 +76,9 @@ class Metrics:
     Returns:
       The entries that are left.
     """
+    return processes.agree(lambda: self._rewind(phase, iteration, step, event_step))
+
+  def _rewind(self, phase, iteration, step, event_step):
     self.close()
     self._writer(phase, purge_step=event_step)
     if not self._path.exists():
@@ -96,6 +103,8 @@ class Metrics:
     Raises:
       OSError: where the disk takes no more; the last line may be a half.
     """
+    if not processes.primary():
+      return
     entry = {"phase": phase, "iteration": iteration, "step": step, **{k: _plain(v) for k, v in values.items()}}
     with files.writing(self._path), self._path.open("a") as file:
       file.write(json.dumps(entry) + "\n")
@@ -109,6 +118,8 @@ class Metrics:
 
   def write_image(self, name: str, png: bytes) -> None:
     """Shows a PNG in TensorBoard."""
+    if not processes.primary():
+      return
     with Image.open(io.BytesIO(png)) as image:
       self._writer("pictures").image(name, np.asarray(image.convert("RGB")))
 

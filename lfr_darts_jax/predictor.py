@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from lfr_darts_jax import kept
+from lfr_darts_jax import parallel
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Broken
@@ -20,6 +21,7 @@ from lfr_darts_jax.evaluate import Evaluation
 from lfr_darts_jax.evaluate import evaluate
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.network import final_network
+from lfr_darts_jax.parallel import Devices
 
 
 class Predictor:
@@ -65,13 +67,23 @@ class Predictor:
     probabilities = np.asarray(jax.nn.softmax(outputs.logits))
     return [self.class_names[i] for i in probabilities.argmax(axis=-1)], probabilities
 
-  def count(self, test: sources.Arrays) -> Evaluation:
-    """Tests the network on images and labels."""
-    images, labels = test
-    split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
-    everything = jnp.arange(len(labels))
+  def count(self, test: sources.Arrays, devices: Devices | None = None) -> Evaluation:
+    """Tests the network on images and labels.
+
+    Args:
+      test: uint8 images and int32 labels.
+      devices: that share the images; None for the first one.
+
+    Raises:
+      UsageError: where they can't share the batches evenly.
+    """
+    devices = devices or parallel.first()
     batch_size = self.config.train.batch_size
-    return evaluate(self._network, self._variables, split, everything, batch_size, self._mean, self._deviation)
+    devices.check("train.batch_size", batch_size, None)
+    statistics = self._mean, self._deviation
+    everything = np.arange(len(test[1]))
+    split = batches.Split(*test)
+    return evaluate(self._network, self._variables, split, everything, batch_size, *statistics, devices=devices)
 
 
 def load(workdir: str | pathlib.Path) -> Predictor:

@@ -9,12 +9,14 @@ from typing import Any
 import filelock
 
 from lfr_darts_jax import files
+from lfr_darts_jax import processes
 from lfr_darts_jax import reading
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
 
 CONFIG, GENOTYPE, RESULT, COMMANDS = "config.json", "genotype.json", "result.json", "commands.txt"
 LOCK, PROFILE = ".lock", "profile"
+SEEDS, ALL_SEEDS = "seeds", "seeds.json"
 SEARCH, CHECKPOINTS = "search", "checkpoints"
 SEARCH_SUMMARY = f"{SEARCH}/summary.json"
 MAX_BYTES = 1_000_000  # Of a file that does not grow with data or epochs; what runs write has a hundredth of it.
@@ -34,15 +36,25 @@ FINAL_FIELDS = ("train.", "network.channels", "network.layers")
 
 @contextlib.contextmanager
 def alone(workdir: pathlib.Path) -> Iterator[None]:
-  """Makes the work directory, and keeps other processes from running in it.
+  """Makes the work directory, and keeps other runs out of it; of several processes of a run, the first one does.
 
   The operating system drops the lock of a process that dies. Network file systems may not carry it from one machine to
   another, and object stores have none.
 
   Raises:
-    UsageError: where the directory can't be written, or another process runs in it.
+    UsageError: where the directory can't be written, or another run is in it.
     OSError: where there is no space left.
   """
+  with contextlib.ExitStack() as held:
+
+    def hold():
+      held.callback(_lock(workdir).release)
+
+    processes.agree(hold)
+    yield
+
+
+def _lock(workdir):
   try:
     str(workdir).encode()
   except UnicodeEncodeError:  # Tensorstore would fail at the first checkpoint.
@@ -51,6 +63,7 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
     workdir.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(workdir / LOCK)
     lock.acquire(timeout=0)
+    return lock
   except filelock.Timeout:
     raise UsageError(f"workdir: {workdir} is in use by another process; allowed is one at a time") from None
   except OSError as error:
@@ -59,10 +72,6 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
     raise UsageError(
       f"workdir: {workdir} can't be written ({error.strerror}); allowed is a directory that can"
     ) from None
-  try:
-    yield
-  finally:
-    lock.release()
 
 
 def config(workdir: pathlib.Path) -> dict[str, Any] | None:

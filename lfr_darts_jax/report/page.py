@@ -52,6 +52,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     trim_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
+  environment.filters["duration"] = duration
   text = environment.get_template("page.html").render(_contents(record))
   folder = workdir / "report"
   folder.mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from lfr_darts_jax import kept
 from lfr_darts_jax import metrics
 from lfr_darts_jax import plans
 from lfr_darts_jax import reading
+from lfr_darts_jax import seeds
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
@@ -80,6 +81,7 @@ class Record:
     genotype: the derived cells, None before the search is done.
     search_seconds: time of the search, None before it is done and where there was none.
     result: what `result.json` holds, None before the test.
+    seeds: the outcomes of all its searches where it has several and they are done.
     mistakes: a sample of wrong test images, None before the test.
   """
 
@@ -95,6 +97,7 @@ class Record:
   genotype: genotypes.Genotype | None
   search_seconds: float | None
   result: dict[str, Any] | None
+  seeds: tuple[seeds.Searched, ...]
   mistakes: mistakes.Mistakes | None
 
   @property
@@ -154,6 +157,7 @@ def read(workdir: pathlib.Path) -> Record:
     kept.genotype(workdir),
     kept.search_seconds(workdir),
     kept.result(workdir, config),
+    tuple(seeds.read(workdir)),
     mistakes.load(workdir, config),
   )
 
