@@ -15,9 +15,9 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 READY_SECONDS, END_SECONDS = 60.0, 60.0
 
 # Debian's packages, without systemd and control groups. Nodes are named by addresses that every machine has, since JAX
-# looks up the first one's name. Each has a GPU in name only, so that scripts may ask for one. A requeued job waits for
-# cred_expire, by default two minutes, before it starts again. Some clusters end a step with its first failed process. JAX
-# makes a port of the job's number, which must not be that of another cluster's job here.
+# looks up the first one's name. Each has a GPU in name only, so that scripts may ask for one. Some clusters end a step
+# with its first failed process. A requeued job waits for cred_expire, by default two minutes, before it starts again.
+# JAX makes a port of a job's number, which must not be that of a job of another cluster here.
 CONFIG = """\
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
