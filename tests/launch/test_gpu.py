@@ -23,7 +23,8 @@ folder = pathlib.Path(os.environ["FOLDER"])
 with (folder / "calls.jsonl").open("a") as file:
   file.write(json.dumps([os.environ.get("JAX_PLATFORMS"), *sys.argv[1:]]) + "\\n")
 if sys.argv[1] == "-c":
-  sys.exit((folder / "old").exists())
+  sys.version_info = (3, 10) if (folder / "old").exists() else (3, 11)
+  exec(sys.argv[2])
 elif sys.argv[2] == "venv":
   target = pathlib.Path(sys.argv[3], "bin")
   target.mkdir(parents=True)
@@ -135,6 +136,16 @@ def test_it_goes_on_when_its_terminal_is_closed(workstation):
   process, terminal = workstation.start_in_a_terminal("--workdir=runs/x")
   workstation.wait_for("searching")
   os.close(terminal)
+  assert process.wait(60) == 3
+  assert (workstation.folder / "runs" / "x.log").read_text().endswith("the end\n")
+
+
+def test_it_goes_on_when_nobody_reads_it_any_more(workstation):
+  (workstation.folder / "wait").touch()
+  command = [workstation.checkout / "launch" / "gpu.sh", "--workdir=runs/x"]
+  process = subprocess.Popen(command, cwd=workstation.folder, env=workstation.environment, stdout=subprocess.PIPE)
+  assert process.stdout.readline() == b"searching\n"
+  process.stdout.close()
   assert process.wait(60) == 3
   assert (workstation.folder / "runs" / "x.log").read_text().endswith("the end\n")
 
