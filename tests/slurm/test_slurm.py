@@ -91,18 +91,19 @@ class Job:
       time.sleep(0.5)
     return state
 
+  def wait_until(self, true):
+    """Waits for something that happens while the job runs."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+      state = self._cluster.show(self.number)["JobState"]
+      assert state in ("PENDING", "RUNNING") and time.monotonic() < deadline, f"the job is {state}: {self.log}"
+      time.sleep(0.2)
+
   def end(self):
     """Waits for the job's end; returns its state, its exit status and how often it was requeued."""
     self.wait("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
     shown = self._cluster.show(self.number)
     return shown["JobState"], int(shown["ExitCode"].partition(":")[0]), int(shown["Restarts"])
-
-
-def wait_until(true):
-  deadline = time.monotonic() + WAIT_SECONDS
-  while not true():
-    assert time.monotonic() < deadline
-    time.sleep(0.2)
 
 
 def test_every_task_gets_the_arguments_and_sees_the_gpus_of_its_node(stand_in):
@@ -125,7 +126,7 @@ def test_the_notice_before_the_jobs_end_stops_the_run_and_requeues_the_job(stand
 
 def test_one_process_that_ends_early_leaves_the_other_the_time_to_save(stand_in):
   job = stand_in("143", "wait")
-  wait_until(lambda: len(job.processes) == 2)
+  job.wait_until(lambda: len(job.processes) == 2)
   time.sleep(5)
   job.signal("--signal=TERM")
   assert job.end() == ("COMPLETED", 0, 1)
@@ -134,7 +135,7 @@ def test_one_process_that_ends_early_leaves_the_other_the_time_to_save(stand_in)
 
 def test_scancel_ends_the_job_after_its_state_is_saved(stand_in):
   job = stand_in("wait", "wait")
-  wait_until(lambda: len(job.processes) == 2)
+  job.wait_until(lambda: len(job.processes) == 2)
   job.signal()
   assert job.end() == ("CANCELLED", 143, 0)
   assert job.log.count("saved") == 2
@@ -172,7 +173,7 @@ def test_two_tasks_run_the_digits_job_to_the_end(real, alone, tmp_path):
 def test_a_run_stopped_in_the_middle_of_its_search_goes_on_after_the_requeue(real, alone, tmp_path):
   job = real()
   metrics = tmp_path / "run" / "metrics.jsonl"
-  wait_until(lambda: metrics.exists() and metrics.read_text())
+  job.wait_until(lambda: metrics.exists() and metrics.read_text())
   job.signal("--signal=TERM")
   job.wait("PENDING")
   assert job.log.count("stopped by SIGTERM; the same command continues") == 2, job.log
