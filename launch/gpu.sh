@@ -25,6 +25,15 @@ done
 # A work directory in the cloud has its log here.
 [[ $log != *://* ]] || log=$(basename "$log")
 
+# Without a GPU that works JAX would go on with the processor alone.
+if [[ ! ${JAX_PLATFORMS-} ]]; then
+  export JAX_PLATFORMS=cuda
+  if ! nvidia-smi --list-gpus >/dev/null 2>&1; then
+    echo "gpu.sh: nvidia-smi finds no GPU with a driver that works; JAX_PLATFORMS=cpu goes on without" >&2
+    exit 2
+  fi
+fi
+
 if [[ ! -e $environment/bin/python ]]; then
   python=${PYTHON:-python3}
   if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
@@ -38,9 +47,7 @@ if [[ ! $installed -nt $root/setup.cfg ]]; then
   touch "$installed"
 fi
 
-# Without a GPU that works JAX would go on with the processor alone.
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda}
-# Programs inherit that a signal is ignored. Ctrl-C is for the run alone.
+# A signal that is ignored stays so in programs: a closed terminal ends none of them. Ctrl-C is for the run alone.
 trap '' HUP
 mkdir -p "$(dirname "$log")"
 set +e

@@ -53,8 +53,9 @@ class Workstation:
     shutil.copy(ROOT / "launch" / "gpu.sh", self.checkout / "launch")
     shutil.copy(ROOT / "setup.cfg", self.checkout)
     tools.mkdir()
-    (tools / "python3").write_text(PYTHON3)
-    (tools / "python3").chmod(0o755)
+    for name, text in {"python3": PYTHON3, "nvidia-smi": "#!/bin/sh\n"}.items():
+      (tools / name).write_text(text)
+      (tools / name).chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "JAX_PLATFORMS", "PYTHON")}
     self.environment = kept | {"PATH": f"{tools}:{os.environ['PATH']}", "FOLDER": str(folder)}
 
@@ -110,10 +111,18 @@ def test_it_takes_the_environment_that_is_active_and_the_platforms_that_are_set(
   active = workstation.folder / "active"
   (active / "bin").mkdir(parents=True)
   shutil.copy(workstation.folder / "tools" / "python3", active / "bin" / "python")
+  (workstation.folder / "tools" / "nvidia-smi").unlink()
   workstation.environment |= {"VIRTUAL_ENV": str(active), "JAX_PLATFORMS": "cpu"}
   workstation.run("--mode=describe")
   assert [call[:3] for call in workstation.calls] == [["cpu", "-m", "pip"], ["cpu", "-m", "lfr_darts_jax.main"]]
   assert not (workstation.checkout / ".venv").exists()
+
+
+def test_without_a_gpu_nothing_is_installed(workstation):
+  (workstation.folder / "tools" / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+  done = workstation.run("--workdir=runs/x")
+  assert (done.returncode, done.stdout) == (2, "") and not (workstation.checkout / ".venv").exists()
+  assert done.stderr.startswith("gpu.sh: nvidia-smi finds no GPU") and done.stderr.count("\n") == 1
 
 
 def test_an_old_interpreter_makes_no_environment(workstation):

@@ -10,7 +10,11 @@ import shutil
 import subprocess
 import sys
 
+from absl import flags
 import pytest
+
+from lfr_darts_jax import config as schema
+from lfr_darts_jax import main  # noqa: F401 (declares the flags)
 
 yaml = pytest.importorskip("yaml")
 kubernetes = pytest.importorskip("kubernetes_validate")
@@ -90,6 +94,17 @@ def test_kubectl_reads_the_same(name, tmp_path):
   (tmp_path / "kustomization.yaml").write_text(f"resources: [{name}]\n")
   done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=True)
   assert yaml.safe_load(done.stdout) == read(name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_program_has_the_flags(name):
+  for argument in pod(read(name))["containers"][0]["args"]:
+    flag = argument.removeprefix("--").partition("=")[0]
+    assert flag in (*flags.FLAGS, "config") or flag.removeprefix("config.") in schema.FIELDS
+  files = [
+    argument.partition("=")[2] for argument in pod(read(name))["containers"][0]["args"] if "--config=" in argument
+  ]
+  assert all((LAUNCH.parent / file).exists() for file in files) and files
 
 
 @pytest.mark.parametrize("name", FILES)
