@@ -115,6 +115,11 @@ def mixed_derivative(
   return jax.jvp(gradient, (params,), (direction,))[1]
 
 
+def warmup_updates(config: ml_collections.ConfigDict, updates: int) -> int:
+  """Updates of an iteration of so many that train weights alone."""
+  return round(config.search.warmup_fraction * updates)
+
+
 class Updates:
   """The updates of one supernet, many in one dispatch.
 
@@ -149,7 +154,7 @@ class Updates:
     self._batching = self._devices.batching(network.batching.group)
     self._config, self._network, self._updates = config, network.clone(batching=self._batching), updates
     self._mean, self._deviation, self._skip_dropout = mean, deviation, skip_dropout
-    self._warmup = round(config.search.warmup_fraction * updates)
+    self._warmup = warmup_updates(config, updates)
     self._live = {c.name: jnp.array(c.live(network.operations)) for c in network.cells if c.name in searched}
     self._rate = optimizers.search_schedule(config, updates)
     self.weight_optimizer = optimizers.search_weights(config, updates)

@@ -97,7 +97,12 @@ FIELDS: dict[str, Field] = {
     "data.num_classes": _integer(10, 2, "classes", 100_000),
     "data.search_fraction": _number(1.0, 1e-6, 1.0, "share of the train split used in the search, halved for weights and alphas; DARTS 1"),
     "data.flip": _flag(False, "random horizontal flips; DARTS on CIFAR-10: True"),
-    "data.crop_padding": _integer(1, 0, "random crops from images padded by so many pixels; DARTS on CIFAR-10: 4", 64),
+    "data.crop_padding": _integer(1, 0, "random crops from images padded by so many pixels; DARTS on CIFAR-10: 4; without effect on streams, which crop as Inception and DARTS on ImageNet", 64),
+    "data.loading": _choice("device", ("device", "stream"), "whether all images lie decoded on the device, or are read and decoded while they are needed, for TFDS and folders too large for it; our choice"),
+    "data.workers": _integer(None, 0, "processes per host that decode a stream, 0 for threads of the run; None: one per core up to 32; our choice", 1024, optional=True),
+    "data.jitter": _number(0.0, 0.0, 1.0, "of a stream's colours: factors of brightness, contrast and saturation, from 1 - this to 1 + this; DARTS on ImageNet 0.4"),
+    "data.hue": _number(0.0, 0.0, 0.5, "of a stream's colours: largest turn of the hue, as a share of the circle; DARTS on ImageNet 0.2"),
+    "data.statistics_images": _integer(2000, 1, "images of a stream's train split, drawn by seed, from which mean and deviation per channel are taken; our choice"),
 
     "plan.name": _choice("lfr_darts", ("lfr_darts", "darts", "pdarts", "joint"), "which cells are searched, in which order"),
     "plan.derived_copies": _integer(1, 1, "layers of every derived normal cell in the supernet; the paper: 'increasing the number of this cell'; our choice 2, digits 1", 20),
@@ -273,6 +278,19 @@ def _validate_together(config):
     raise UsageError(
       "config.data.dir: None; allowed is the folder that holds train/<class>/*, as config.data.name is folder"
     )
+  streamed = config.data.loading == "stream"
+  if streamed and config.data.name == "digits":
+    raise UsageError("config.data.loading: 'stream'; allowed is device, as config.data.name is digits")
+  if streamed and config.data.skip_bad_files:
+    raise UsageError(
+      "config.data.skip_bad_files: True; allowed is False, as config.data.loading is stream, and bad files are found "
+      "when it comes to them"
+    )
+  for name in ("jitter", "hue"):
+    if not streamed and config.data[name]:
+      raise UsageError(
+        f"config.data.{name}: {config.data[name]}; allowed is 0, as config.data.loading is device, where colours stay"
+      )
   if config.plan.name in ("lfr_darts", "joint"):
     for name in ("network.layers", "search.layers") if config.plan.name == "joint" else ("network.layers",):
       group, leaf = name.split(".")

@@ -1,5 +1,6 @@
 """The search: for each iteration build, update, prune, deepen; returns the layered genotype."""
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -14,6 +15,7 @@ from lfr_darts_jax import bilevel
 from lfr_darts_jax import checkpoint
 from lfr_darts_jax import collapse
 from lfr_darts_jax import deepen
+from lfr_darts_jax import feeds
 from lfr_darts_jax import forecast
 from lfr_darts_jax import parallel
 from lfr_darts_jax import plans
@@ -22,10 +24,7 @@ from lfr_darts_jax import recovery
 from lfr_darts_jax import transplant
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
-from lfr_darts_jax.data import augment
-from lfr_darts_jax.data import batches
 from lfr_darts_jax.data import sources
-from lfr_darts_jax.evaluate import evaluate
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.genotype import edges
@@ -86,7 +85,7 @@ class Search:
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    dataset: sources.Dataset,
+    dataset: sources.Dataset | sources.StreamedDataset,
     workdir: pathlib.Path,
     metrics: Metrics,
     progress: Progress,
@@ -111,12 +110,11 @@ class Search:
     self._devices = devices or parallel.everything()
     self._operations = tuple(config.search.operations)
     self._plan = plans.make(config)
-    images, labels = dataset.train
-    self._mean, self._deviation = augment.statistics(images)
-    halves = sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
-    self._feed = self._devices.replicate(batches.Resident(batches.Split(images, labels), halves))
-    self._image_shape = images.shape[1:]
-    self._total = forecast.updates_per_iteration(config, len(images))
+    images = dataset.train_images
+    self._halves = sources.halves(images, config.data.search_fraction, config.search.batch_size, config.seed)
+    self._total = forecast.updates_per_iteration(config, images)
+    self._split = feeds.open_split(dataset.train, config, self._devices)
+    self._statistics = self._split.statistics()
     for iteration in self._plan.iterations:
       supernet(config, iteration.layout, self._plan.cells)
     self._profiler = Profiler(workdir, config.profile)
@@ -173,19 +171,8 @@ class Search:
 
   def _iterate(self, place, state):
     """One iteration, from wherever it stands: updates and rounds of pruning, then derivation and deepening."""
-    iteration = self._plan.iterations[place.iteration]
-    rounds = iteration.round_steps(self._total)
-    updates, step = self._updates(place), int(state.step)
-    chunk = self._config.search.updates_per_dispatch
-    while step < self._total:
-      boundary = rounds[place.pruned][0] if place.pruned < len(rounds) else self._total
-      # Dispatches end at fixed steps, so that a resumed run repeats the same ones.
-      state, step = self._dispatch(place, updates, state, min(boundary, self._total, (step // chunk + 1) * chunk))
-      while place.pruned < len(rounds) and step >= rounds[place.pruned][0]:
-        state = self._prune(place, state, rounds[place.pruned][1])
-        updates = self._updates(place)
-      place.seconds = time.monotonic() - self._started
-      self._safe_point(place, state)
+    with contextlib.closing(self._open_feed(place)) as feed:
+      state = self._update(place, state, feed)
     # Where a signal finds the search before its next iteration begins, it will end this one again.
     updated = dataclasses.replace(place), state
     save = lambda stopping: self._save(*updated, stopping)
@@ -197,7 +184,31 @@ class Search:
       place.iteration += 1
     return place, state
 
-  def _dispatch(self, place, updates, state, stop):
+  def _update(self, place, state, feed):
+    """The updates of an iteration, and its rounds of pruning."""
+    rounds = self._plan.iterations[place.iteration].round_steps(self._total)
+    updates, step = self._updates(place), int(state.step)
+    chunk = self._config.search.updates_per_dispatch
+    while step < self._total:
+      boundary = rounds[place.pruned][0] if place.pruned < len(rounds) else self._total
+      # Dispatches end at fixed steps, so that a resumed run repeats the same ones.
+      stop = min(boundary, self._total, (step // chunk + 1) * chunk)
+      state, step = self._dispatch(place, updates, state, feed.take(step, stop), stop)
+      while place.pruned < len(rounds) and step >= rounds[place.pruned][0]:
+        state = self._prune(place, state, rounds[place.pruned][1])
+        updates = self._updates(place)
+      place.seconds = time.monotonic() - self._started
+      self._safe_point(place, state)
+    return state
+
+  def _open_feed(self, place):
+    search = self._config.search
+    # A stream has another order wherever the key in the state has, and skips alphas' batches of the warm-up.
+    order = self._config.seed, 5, place.iteration, place.retries
+    begins = 0, bilevel.warmup_updates(self._config, self._total)
+    return self._split.feed(self._halves, search.batch_size, order, begins, search.updates_per_dispatch)
+
+  def _dispatch(self, place, updates, state, feed, stop):
     iteration = self._plan.iterations[place.iteration]
     start = int(state.step)
     if not updates.compiled:
@@ -206,12 +217,12 @@ class Search:
         forecast.SEARCH_BUILD, work, f"compiling a supernet of {len(iteration.layout)} layers"
       ):
         self._interrupt.meanwhile(
-          lambda: updates.compile(state, self._feed),
+          lambda: updates.compile(state, feed),
           lambda stopping: self._save(place, state, stopping),
         )
     began = time.monotonic()
     with self._profiler.dispatch(f"search_{place.iteration + 1}"):
-      state, sums = updates.run(state, self._feed, stop)
+      state, sums = updates.run(state, feed, stop)
       sums = bilevel.Sums(*map(np.asarray, sums))
     seconds = time.monotonic() - began
     recovery.check(stop, {"alphas": state.alphas})
@@ -310,20 +321,12 @@ class Search:
 
   def _validate(self, place, state, weights):
     """Accuracy from 0 to 1 on the half that moves the alphas, with running statistics."""
-    count = self._feed.parts.shape[1]
+    count = self._halves.shape[1]
     work = forecast.evaluate_seconds(self._config, self._plan.iterations[place.iteration].layout, place.cells, count)
     with self._progress.waiting(forecast.SEARCH_BUILD, work, f"testing the supernet on {count} validation images"):
-      tested = evaluate(
-        self._network(place),
-        {"params": state.params, "batch_stats": state.batch_stats},
-        self._feed.split,
-        np.asarray(self._feed.parts)[1],
-        self._config.search.batch_size,
-        self._mean,
-        self._deviation,
-        weights,
-        self._devices,
-      )
+      variables = {"params": state.params, "batch_stats": state.batch_stats}
+      size = self._config.search.batch_size
+      tested = self._split.evaluate(self._network(place), variables, self._halves[1], size, self._statistics, weights)
     return 1 - tested.error / 100
 
   def _deepen(self, place, state, save):
@@ -352,8 +355,7 @@ class Search:
       self._network(place),
       iteration.searched,
       self._total,
-      self._mean,
-      self._deviation,
+      *self._statistics,
       iteration.skip_dropout,
       self._devices,
     )
@@ -375,7 +377,7 @@ class Search:
       name: ALPHA_SCALE * jax.random.normal(k, (rows, columns))
       for name, k in zip(iteration.searched, keys, strict=True)
     }
-    image = jax.ShapeDtypeStruct((1, *self._image_shape), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *self._split.image_shape), jnp.float32)
     variables = network.lazy_init(weight_key, image, alphas)
     return SearchState(
       step=jnp.int32(0),

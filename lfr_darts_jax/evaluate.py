@@ -1,5 +1,6 @@
 """Exact error over padded batches; driver and trainer both use it."""
 
+from collections.abc import Iterable
 import functools
 from typing import Any
 from typing import NamedTuple
@@ -9,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfr_darts_jax import parallel
+from lfr_darts_jax import processes
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
 from lfr_darts_jax.network import Network
 from lfr_darts_jax.parallel import WHOLE
 from lfr_darts_jax.parallel import Devices
+from lfr_darts_jax.parallel import along
 
 
 class Evaluation(NamedTuple):
@@ -24,12 +27,14 @@ class Evaluation(NamedTuple):
     top5: images whose class is among the five most probable.
     predicted: `[n]`, the most probable class of every image.
     confidence: `[n]`, its probability.
+    labels: `[n]`, the true class.
   """
 
   confusion: np.ndarray
   top5: int
   predicted: np.ndarray
   confidence: np.ndarray
+  labels: np.ndarray
 
   @property
   def total(self) -> int:
@@ -119,6 +124,56 @@ def evaluate(
   arguments = devices.replicate((variables, mixtures, split, indices))
   counted = _counter(network, devices, batch_size, mean, deviation)(*arguments)
   top5, predicted, confidence = (np.asarray(c) for c in counted)
+  labels = np.asarray(split.labels)[np.asarray(indices)]
+  return Evaluation(_confusion(network, labels, predicted), int(top5), predicted, confidence, labels)
+
+
+def evaluate_stream(
+  network: Network,
+  variables: Any,
+  padded: Iterable[tuple[np.ndarray, ...]],
+  count: int,
+  mean: tuple[float, ...],
+  deviation: tuple[float, ...],
+  mixtures: dict[str, jax.Array] | None = None,
+  devices: Devices | None = None,
+) -> Evaluation:
+  """The same of images that are streamed; arguments as of `evaluate`, besides these.
+
+  Args:
+    padded: this process's share of every batch, as `stream.evaluation_batches` yields it: of the images in order,
+      process p of P has the p-th, the (p + P)-th, and so on.
+    count: images over all processes, without padding.
+  """
+  devices = devices or parallel.first()
+  variables, mixtures = devices.replicate((variables, mixtures))
+  step = _judged(network, devices, mean, deviation)
+  first, apart = jax.process_index(), processes.count()
+  labels, predicted = np.zeros(count, np.int32), np.zeros(count, np.int32)
+  top5, confidence = 0, np.zeros(count, np.float32)
+  done = 0
+  for images, own_labels, _ in padded:
+    at = (done + first + apart * np.arange(len(images))).astype(np.int32)
+    share = devices.split((images, own_labels, at), 0)
+    at, true, hits, classes, probabilities = map(np.asarray, step(variables, mixtures, *share))
+    real = at < count
+    at = at[real]
+    labels[at], predicted[at], confidence[at] = true[real], classes[real], probabilities[real]
+    top5 += int(hits[real].sum())
+    done += apart * len(images)
+  return Evaluation(_confusion(network, labels, predicted), top5, predicted, confidence, labels)
+
+
+@functools.lru_cache(maxsize=8)
+def _judged(network, devices, mean, deviation):
+  def judged(variables, mixtures, images, labels, at):
+    logits = network.apply(variables, augment.normalize(images, mean, deviation), mixtures).logits
+    return devices.gather((at, labels, *_judge(logits, labels)))
+
+  return jax.jit(devices.spmd(judged, WHOLE, WHOLE, along(0), along(0), along(0)))
+
+
+def _confusion(network, labels, predicted):
   confusion = np.zeros((network.num_classes, network.num_classes), np.int64)
-  np.add.at(confusion, (np.asarray(split.labels)[np.asarray(indices)], predicted), 1)
-  return Evaluation(confusion, int(top5), predicted, confidence)
+  np.add.at(confusion, (labels, predicted), 1)
+  return confusion

@@ -16,6 +16,7 @@ from lfr_darts_jax import compilation
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import cost
 from lfr_darts_jax import driver
+from lfr_darts_jax import feeds
 from lfr_darts_jax import forecast
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import kept
@@ -119,7 +120,10 @@ def evaluate(workdir: str | pathlib.Path) -> dict[str, Any]:
     UsageError: where the directory holds no trained network.
   """
   trained = predictor.load(workdir)
-  result = trained.count(sources.load(trained.config).test(), parallel.everything())
+  devices = parallel.everything()
+  devices.check("train.batch_size", trained.config.train.batch_size, None)
+  test = sources.open_dataset(trained.config).test()
+  result = trained.count(feeds.open_split(test, trained.config, devices))
   return {"test_error": result.error, "top5_error": result.top5_error, "images": result.total}
 
 
@@ -143,8 +147,8 @@ class _Run:
       self._devices.check(f"{phase}.batch_size", size, config.network.batch_norm_group)
     self._genotype_path = self._workdir / places.GENOTYPE
     processes.agree(self._check)
-    self._dataset = dataset or sources.load(config)
-    trainer.check_batch_size(config, len(self._dataset.train[0]))
+    self._dataset = dataset or sources.open_dataset(config)
+    trainer.check_batch_size(config, self._dataset.train_images)
     if self._dataset.skipped:
       print(f"{len(self._dataset.skipped)} files of the image folder can't be read and are left out", flush=True)
     self._metrics, self._progress = metrics.Metrics(self._workdir, config), None
@@ -222,7 +226,7 @@ class _Run:
   def _search(self, name="", following=0):
     """One search; `following` others come after it."""
     final_network(self._config, forecast.guess_genotype(self._config))
-    images = len(self._dataset.train[0])
+    images = self._dataset.train_images
     work = forecast.search(self._config, images)
     work = {part: (1 + following) * seconds for part, seconds in work.items()}
     self._progress = Progress(work | forecast.training(self._config, images), name)
@@ -253,13 +257,13 @@ class _Run:
       print(_summary(result, self._write_page()))
       return result
     genotype = self._genotype()
-    train_arrays = self._dataset.train
-    self._progress = self._progress or Progress(forecast.training(self._config, len(train_arrays[0]), genotype))
+    work = forecast.training(self._config, self._dataset.train_images, genotype)
+    self._progress = self._progress or Progress(work)
     with self._interrupt, contextlib.closing(self._metrics):
       job = trainer.Training(
         self._config,
         final_network(self._config, genotype),
-        train_arrays,
+        self._dataset,
         self._workdir,
         self._metrics,
         self._progress,
@@ -293,14 +297,14 @@ class _Run:
       "skipped_files": len(self._dataset.skipped),
     }
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    test = self._dataset.test()
-    work = forecast.test_seconds(self._config, len(self._dataset.train[0]), genotype)
-    with self._progress.waiting(forecast.TRAIN_BUILD, work, f"testing on {len(test[0])} images"):
-      tested = predictor.Predictor(self._config, genotype, facts, variables).count(test, self._devices)
+    test = feeds.open_split(self._dataset.test(), self._config, self._devices)
+    work = forecast.test_seconds(self._config, self._dataset.train_images, genotype)
+    with self._progress.waiting(forecast.TRAIN_BUILD, work, f"testing on {test.count} images"):
+      tested = predictor.Predictor(self._config, genotype, facts, variables).count(test)
     errors = {"test_error": tested.error, "top5_error": tested.top5_error}
     self._metrics.write("test", 0, int(state.step), errors, int(state.step))
     self._metrics.close()
-    processes.agree(lambda: mistakes.save(self._workdir, test, tested, self._config.seed))
+    processes.agree(lambda: mistakes.save(self._workdir, test.images, tested, self._config.seed))
     return {**errors, **facts, "class_errors": tested.class_errors, "confusion": tested.confusion.tolist()}
 
   def _circumstances(self):

@@ -8,20 +8,16 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax import feeds
 from lfr_darts_jax import kept
-from lfr_darts_jax import parallel
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Broken
 from lfr_darts_jax.data import augment
-from lfr_darts_jax.data import batches
-from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.evaluate import Evaluation
-from lfr_darts_jax.evaluate import evaluate
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.network import final_network
-from lfr_darts_jax.parallel import Devices
 
 
 class Predictor:
@@ -67,23 +63,10 @@ class Predictor:
     probabilities = np.asarray(jax.nn.softmax(outputs.logits))
     return [self.class_names[i] for i in probabilities.argmax(axis=-1)], probabilities
 
-  def count(self, test: sources.Arrays, devices: Devices | None = None) -> Evaluation:
-    """Tests the network on images and labels.
-
-    Args:
-      test: uint8 images and int32 labels.
-      devices: that share the images; None for the first one.
-
-    Raises:
-      UsageError: where they can't share the batches evenly.
-    """
-    devices = devices or parallel.first()
-    batch_size = self.config.train.batch_size
-    devices.check("train.batch_size", batch_size, None)
-    statistics = self._mean, self._deviation
-    everything = np.arange(len(test[1]))
-    split = batches.Split(*test)
-    return evaluate(self._network, self._variables, split, everything, batch_size, *statistics, devices=devices)
+  def count(self, test: feeds.Split) -> Evaluation:
+    """Tests the network on a split."""
+    everything, batch_size = np.arange(test.count), self.config.train.batch_size
+    return test.evaluate(self._network, self._variables, everything, batch_size, (self._mean, self._deviation))
 
 
 def load(workdir: str | pathlib.Path) -> Predictor:

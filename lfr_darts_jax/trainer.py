@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from lfr_darts_jax import checkpoint
+from lfr_darts_jax import feeds
 from lfr_darts_jax import forecast
 from lfr_darts_jax import losses
 from lfr_darts_jax import optimizers
@@ -20,6 +21,7 @@ from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
+from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.metrics import Metrics
@@ -29,8 +31,6 @@ from lfr_darts_jax.parallel import Devices
 from lfr_darts_jax.profiling import Profiler
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.state import TrainState
-
-Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def check_batch_size(config: ml_collections.ConfigDict, train_images: int) -> None:
@@ -53,29 +53,26 @@ class Training:
     self,
     config: ml_collections.ConfigDict,
     network: Network,
-    train: Arrays,
+    dataset: sources.Dataset | sources.StreamedDataset,
     workdir: pathlib.Path,
     metrics: Metrics,
     progress: Progress,
     interrupt: Interrupt,
     devices: Devices | None = None,
   ):
-    """Prepares a training; arguments as of `driver.Search`, with the train split.
+    """Prepares a training; arguments as of `driver.Search`, with the network.
 
     Raises:
       UsageError: where a batch is larger than the train split, or there are checkpoints but none is whole.
     """
-    images, labels = train
-    check_batch_size(config, len(images))
+    check_batch_size(config, dataset.train_images)
     self._config, self._metrics, self._progress, self._interrupt = config, metrics, progress, interrupt
     self._devices = devices or parallel.everything()
     self._batching = self._devices.batching(network.batching.group)
     self._network = network.clone(batching=self._batching)
-    self.mean, self.deviation = augment.statistics(images)
-    everything = np.arange(len(images), dtype=np.int32)[None]
-    self._feed = self._devices.replicate(batches.Resident(batches.Split(images, labels), everything))
-    self._image_shape = images.shape[1:]
-    self._per_epoch = len(images) // config.train.batch_size
+    self._split = feeds.open_split(dataset.train, config, self._devices)
+    self.mean, self.deviation = self._split.statistics()
+    self._per_epoch = dataset.train_images // config.train.batch_size
     self._total = config.train.epochs * self._per_epoch
     self._optimizer = optimizers.train_weights(config, self._per_epoch)
     self._profiler = Profiler(workdir, config.profile)
@@ -97,22 +94,39 @@ class Training:
       self._progress.skip(forecast.TRAIN, self._work(int(state.step)))
       self._progress.say(f"continuing the training at update {int(state.step)} of {self._total}")
     began = time.monotonic() - meta["seconds"]
-    updates = None
-    while int(state.step) < self._total:
-      updates = updates or self._compile(state, meta)
-      try:
-        state = self._dispatch(updates, state)
-        meta["seconds"] = time.monotonic() - began
-        step = int(state.step)
-        self._interrupt.safe_point(
-          lambda stopping: self._save(state, meta, stopping or step == self._total), checkpoint.preempted(step)
-        )
-      except recovery.NotFinite as error:
-        allowed = self._config.recovery.retries
-        retries = recovery.retry(error, "training", meta["retries"], allowed, self._progress.say)
-        state, meta = self._resume(self._checkpoints.restore(self._shapes, self._progress.say))
-        state, meta["retries"] = recovery.another_order(state, retries), retries
+    updates, feed = None, self._open_feed(meta)
+    try:
+      while int(state.step) < self._total:
+        try:
+          stop = self._stop(int(state.step))
+          batch = feed.take(int(state.step), stop)
+          updates = updates or self._compile(state, meta, batch)
+          state = self._dispatch(updates, state, batch, stop)
+          meta["seconds"] = time.monotonic() - began
+          self._interrupt.safe_point(
+            lambda stopping: self._save(state, meta, stopping or stop == self._total), checkpoint.preempted(stop)
+          )
+        except recovery.NotFinite as error:
+          allowed = self._config.recovery.retries
+          retries = recovery.retry(error, "training", meta["retries"], allowed, self._progress.say)
+          state, meta = self._resume(self._checkpoints.restore(self._shapes, self._progress.say))
+          state, meta["retries"] = recovery.another_order(state, retries), retries
+          feed.close()
+          feed = self._open_feed(meta)
+    finally:
+      feed.close()
     return state, meta["seconds"]
+
+  def _open_feed(self, meta):
+    train = self._config.train
+    # A stream has another order wherever the key in the state has.
+    order = self._config.seed, 6, meta["retries"]
+    return self._split.feed(None, train.batch_size, order, (0,), train.updates_per_dispatch)
+
+  def _stop(self, start):
+    """Where the dispatch that begins at an update ends: at fixed steps, so that a resumed run repeats the same ones."""
+    chunk = self._config.train.updates_per_dispatch
+    return min((start // chunk + 1) * chunk, self._total)
 
   def _resume(self, restored):
     """State of a checkpoint, or of the beginning; and, as kept with it, seconds and retries so far."""
@@ -124,9 +138,9 @@ class Training:
     self._metrics.rewind("train", 0, int(state.step), int(state.step))
     return state, meta
 
-  def _compile(self, state, meta):
-    many = self._devices.spmd(self._many, WHOLE, batches.spec(self._feed), WHOLE)
-    arguments = state, self._feed, self._devices.replicate(np.int32(0))
+  def _compile(self, state, meta, feed):
+    many = self._devices.spmd(self._many, WHOLE, batches.spec(feed), WHOLE)
+    arguments = state, feed, self._devices.replicate(np.int32(0))
     compiled = lambda: jax.jit(many, donate_argnums=0).lower(*arguments).compile()
     with self._waiting(forecast.compile_seconds, f"compiling the training of {len(self._network.layout)} layers"):
       return self._interrupt.meanwhile(compiled, lambda stopping: self._save(state, meta, stopping))
@@ -146,12 +160,10 @@ class Training:
   def _waiting(self, work, text):
     return self._progress.waiting(forecast.TRAIN_BUILD, work(self._network.layout, self._network.cells), text)
 
-  def _dispatch(self, updates, state):
+  def _dispatch(self, updates, state, feed, stop):
     began, start = time.monotonic(), int(state.step)
-    chunk = self._config.train.updates_per_dispatch
-    stop = min((start // chunk + 1) * chunk, self._total)
     with self._profiler.dispatch("train"):
-      state, sums = updates(state, self._feed, self._devices.replicate(np.int32(stop)))
+      state, sums = updates(state, feed, self._devices.replicate(np.int32(stop)))
       loss, accuracy = map(float, sums)
     if not np.isfinite(loss):
       recovery.check(stop, {"params": state.params})
@@ -175,7 +187,7 @@ class Training:
 
   def _initial(self) -> TrainState:
     weight_key, update_key = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self._config.seed), 1_000))
-    image = jax.ShapeDtypeStruct((1, *self._image_shape), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *self._split.image_shape), jnp.float32)
     variables = self._network.lazy_init(weight_key, image)
     return TrainState(
       step=jnp.int32(0),

@@ -20,6 +20,7 @@ import numpy as np
 
 from lfr_darts_jax import bilevel
 from lfr_darts_jax import driver
+from lfr_darts_jax import feeds
 from lfr_darts_jax import predictor
 from lfr_darts_jax import trainer
 from lfr_darts_jax.data import batches
@@ -128,12 +129,14 @@ def run():
       workdir = pathlib.Path(folder)
       shared = Metrics(workdir, config), Progress({}), Interrupt(), team
       genotype, _ = _Search(config, dataset, workdir, *shared).run()
-      job = _Training(config, final_network(config, genotype), dataset.train, workdir, *shared)
+      job = _Training(config, final_network(config, genotype), dataset, workdir, *shared)
       state, _ = job.run()
       variables = {"params": state.params, "batch_stats": state.batch_stats}
       facts = {"class_names": dataset.class_names, "mean": job.mean, "deviation": job.deviation}
       # 360 test images, which batches of 32 don't divide.
-      tested = predictor.Predictor(config, genotype, facts, variables).count(dataset.test(), team)
+      tested = predictor.Predictor(config, genotype, facts, variables).count(
+        feeds.Resident(dataset.test(), config, team)
+      )
       losses = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
       losses = [[e.get("train_loss", 0), e.get("validation_loss", 0), e.get("train_accuracy", 0)] for e in losses]
       found.append((genotype.to_json(), np.array(losses), jax.tree.map(np.asarray, state.params), tested))

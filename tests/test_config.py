@@ -83,3 +83,21 @@ def test_a_folder_needs_its_place():
   config.data.name = "folder"
   with pytest.raises(UsageError, match="config.data.dir"):
     schema.validate(config)
+
+
+@pytest.mark.parametrize(
+  "changes,complaint",
+  [
+    ({"loading": "stream"}, "config.data.loading: 'stream'; allowed is device, as config.data.name is digits"),
+    (
+      {"loading": "stream", "name": "folder", "dir": "a", "skip_bad_files": True},
+      "config.data.skip_bad_files: True; allowed is False",
+    ),
+    ({"jitter": 0.4}, "config.data.jitter: 0.4; allowed is 0, as config.data.loading is device"),
+    ({"hue": 0.2}, "config.data.hue: 0.2; allowed is 0, as config.data.loading is device"),
+  ],
+)
+def test_fields_of_streams_are_checked_together(config, changes, complaint):
+  config.data.update(changes)
+  with pytest.raises(UsageError, match=complaint):
+    schema.validate(config)

@@ -3,6 +3,12 @@
 import ast
 import pathlib
 import re
+import subprocess
+import sys
+
+import pytest
+
+import lfr_darts_jax
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -22,3 +28,17 @@ def test_imports_go_downward():
         names = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
         climbing += [f"{path.name}: {n}" for n in names if n != here and order.index(n) < order.index(here)]
   assert not climbing
+
+
+def test_the_package_offers_its_interface_on_demand():
+  # So that the workers of the input import little.
+  listed = "import sys, lfr_darts_jax; print('jax' in sys.modules, lfr_darts_jax.get_config().seed, callable("
+  done = subprocess.run(
+    [sys.executable, "-c", f"{listed}lfr_darts_jax.search) and callable(lfr_darts_jax.load))"],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+  )
+  assert done.stdout == "False 0 True\n", done.stderr
+  with pytest.raises(AttributeError, match="no attribute 'serach'"):
+    lfr_darts_jax.serach  # noqa: B018

@@ -1,12 +1,21 @@
+import contextlib
+import io
 import pathlib
+import pickle
 import re
+import runpy
 
 import numpy as np
 from PIL import Image
 import pytest
 
 from lfr_darts_jax.data import sources
+from lfr_darts_jax.data import stream
+from lfr_darts_jax.data.photographs import TestView
+from lfr_darts_jax.data.photographs import TrainView
+from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
+from tests import imagenet
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "tensorflow_datasets"
 
@@ -110,3 +119,97 @@ def test_prepared_fashion_mnist(config):
   assert dataset.train[0].shape == (60_000, 28, 28, 1)
   assert abs(dataset.train[0].mean() - 72.94) < 0.01
   assert len(dataset.class_names) == 10
+
+
+@pytest.fixture
+def streamed(config):
+  config.data.update(loading="stream", channels=3)
+  return config
+
+
+def images_of(source):
+  """The middles of all images and their labels."""
+  batches = list(stream.evaluation_batches(source, None, 8, TestView(16, 3)))
+  images, labels, real = map(np.concatenate, zip(*batches, strict=True))
+  return images[real], labels[real]
+
+
+def test_a_streamed_folder_is_that_of_arrays(folder, streamed):
+  dataset = sources.open_streamed(streamed)
+  assert dataset.class_names == ("birds", "cats & dogs")
+  assert (len(dataset.train), len(dataset.test())) == (16, 4)
+  images, labels = sources.load(streamed).train
+  read = dataset.train.read(range(16))
+  np.testing.assert_array_equal([label for _, label in read], labels)
+  for image, (encoded, _) in zip(images, read, strict=True):
+    whole = Image.open(io.BytesIO(encoded))
+    np.testing.assert_array_equal(whole.resize((8, 8), Image.Resampling.BILINEAR), image)
+  assert "/train/birds/" in dataset.train.name(3)
+
+
+def test_a_streamed_folder_with_its_own_test_split(folder, streamed):
+  (folder / "test" / "birds").mkdir(parents=True)
+  Image.new("RGB", (5, 5), (10, 10, 10)).save(folder / "test" / "birds" / "a.PNG")
+  dataset = sources.open_streamed(streamed)
+  images, labels = images_of(dataset.test())
+  assert len(dataset.train) == 20 and labels.tolist() == [0] and np.all(images == 10)
+
+
+def test_streamed_folders_are_checked(folder, streamed):
+  streamed.data.num_classes = 3
+  with pytest.raises(UsageError, match="config.data.num_classes: 3; folder has 2"):
+    sources.open_streamed(streamed)
+  for path in (folder / "train" / "birds").iterdir():
+    path.unlink()
+  with pytest.raises(UsageError, match="1 of 2 classes have no images.*: 'birds'"):
+    sources.open_streamed(streamed)
+
+
+def test_a_file_that_is_gone_is_told(folder, streamed):
+  dataset = sources.open_streamed(streamed)
+  for path in (folder / "train" / "birds").iterdir():
+    path.unlink()
+  with pytest.raises(RunError, match="the data can't be read: .*/train/birds/.* is no file"):
+    images_of(dataset.train)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the prepared data sets lie beside the repository only")
+def test_streamed_cifar10(streamed):
+  streamed.data.update(name="cifar10", dir=str(SHARED))
+  dataset = sources.open_streamed(streamed)
+  assert (len(dataset.train), len(dataset.test()), len(dataset.class_names)) == (50_000, 10_000, 10)
+  assert sources.halves(len(dataset.train), 0.5, 5, 0).shape == (2, 12_500)
+  encoded = pickle.loads(pickle.dumps(dataset.train)).read([7, 49_999])
+  assert [label for _, label in encoded] == [label for _, label in dataset.train.read([7, 49_999])]
+  assert Image.open(io.BytesIO(encoded[0][0])).size == (32, 32)
+  assert dataset.test().name(5) == "image 5 of the split test"
+  streamed.data.channels = 1
+  with pytest.raises(UsageError, match="config.data.channels: 1; cifar10 has 3"):
+    sources.open_streamed(streamed)
+
+
+@pytest.mark.slow
+def test_imagenet_from_its_tars(tmp_path, config):
+  pytest.importorskip("tensorflow", reason="TensorFlow, which TFDS prepares data with, is not installed")
+  photographs = imagenet.make_tars(tmp_path)
+  path = pathlib.Path(__file__).parents[1] / "configs" / "imagenet.py"
+  config = runpy.run_path(str(path))["get_config"]("small")
+  config.data.dir = str(tmp_path)
+  dataset = sources.open_streamed(config)
+  assert len(dataset.class_names) == 1000 and len(dataset.train) == len(photographs)
+  # As the builder has it, with the wnid as class name; nothing was encoded anew.
+  read = {(dataset.class_names[label], encoded) for encoded, label in dataset.train.read(range(len(photographs)))}
+  assert read == set(photographs)
+  # Not the test split, whose labels are secret.
+  test = dataset.test()
+  assert len(test) == imagenet.TESTED and min(label for _, label in test.read(range(len(test)))) >= 0
+  training = lambda workers: stream.Stream(dataset.train, None, 16, 0, TrainView.of(config), workers=workers).batches(2)
+  with contextlib.closing(training(2)) as processes, contextlib.closing(training(0)) as threads:
+    for _ in range(4):
+      (images, labels), others = next(processes), next(threads)
+      assert images.shape == (16, 64, 64, 3)
+      np.testing.assert_array_equal(images, others[0])
+      np.testing.assert_array_equal(labels, others[1])
+  tested = list(stream.evaluation_batches(test, None, 16, TestView.of(config)))
+  assert sum(real.sum() for _, _, real in tested) == imagenet.TESTED
+  assert all(0.2 < mean < 0.7 for mean in stream.statistics(config, dataset.train)[0])

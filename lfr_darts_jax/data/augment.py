@@ -8,18 +8,30 @@ import numpy as np
 from lfr_darts_jax.norm import WHOLE_BATCH
 from lfr_darts_jax.norm import Batching
 
+VALUES = 256  # Of a uint8.
+
 
 def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """Mean and standard deviation per channel of uint8 images `[n, height, width, channels]`, on a scale of 0 to 1."""
   # From counts of the 256 values: exact, and no float copy of the data set.
-  values = np.arange(256) / 255
+  return moments(counts(images))
+
+
+def counts(images: np.ndarray) -> np.ndarray:
+  """How often each value comes in each channel of uint8 images: `[channels, 256]`."""
+  channels = range(images.shape[-1])
+  return np.stack([np.bincount(images[..., channel].ravel(), minlength=VALUES) for channel in channels])
+
+
+def moments(counts: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Mean and standard deviation per channel, on a scale of 0 to 1, of what `counts` counted."""
+  values = np.arange(VALUES) / 255
   means, deviations = [], []
-  for channel in range(images.shape[-1]):
-    counts = np.bincount(images[..., channel].ravel(), minlength=256)
-    mean = float(counts @ values / counts.sum())
+  for count in counts:
+    mean = float(count @ values / count.sum())
     means.append(mean)
     # A constant channel carries nothing; dividing it by one keeps it finite.
-    deviations.append(float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum())) or 1.0)
+    deviations.append(float(np.sqrt(count @ (values - mean) ** 2 / count.sum())) or 1.0)
   return tuple(means), tuple(deviations)
 
 

@@ -1,5 +1,7 @@
 """Images of the user's own: `train/<class>/*` and optionally `test/<class>/*`, of whatever kind and quality."""
 
+from collections.abc import Sequence
+import contextlib
 import os
 import pathlib
 import warnings
@@ -42,20 +44,8 @@ def load_folder(
   Raises:
     UsageError: where there are no two classes, a class has no image, or files are bad and not to be skipped.
   """
+  class_names, files, has_test = _listed(root)
   train = root / "train"
-  if not train.is_dir():
-    raise UsageError(f"config.data.dir: {_shown(root)}; allowed is a folder that holds train/<class>/*")
-  class_names = _class_names(train)
-  files = _image_files(train, class_names)
-  _check_classes(train, class_names, list(map(len, files)), f"no images, which are files named {_suffixes()}")
-  has_test = (root / "test").is_dir()
-  if has_test:
-    files += _image_files(root / "test", class_names)
-    if not any(files[len(class_names) :]):
-      raise UsageError(
-        f"config.data.dir: {_shown(root / 'test')} holds no images of the classes in {_shown(train)}; allowed are "
-        f"files named {_suffixes()}"
-      )
   images, groups, bad = _decode_all([(path, i) for i, found in enumerate(files) for path in found], size, channels)
   skipped = tuple(_relative(path, root) for path in bad)
   if skipped and not skip_bad_files:
@@ -72,12 +62,55 @@ def load_folder(
     raise UsageError(
       f"config.data.dir: {_shown(root / 'test')} holds no image that is not skipped as bad; at least one is needed"
     )
-  if not held_out.any():
-    raise UsageError(
-      f"config.data.dir: {_shown(train)} has one image per class; at least one class with two is allowed, or a test "
-      "folder beside it"
-    )
+  _check_held_out(train, held_out)
   return (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out]), class_names, skipped
+
+
+class EncodedFolder:
+  """Images of a folder at random access, as they are on the disk; a source of `stream.Stream`."""
+
+  def __init__(self, root: pathlib.Path, files: Sequence[pathlib.Path], labels: np.ndarray):
+    """Takes files below a folder, and their labels."""
+    self._root, self._labels = os.fsencode(root), labels
+    # A million paths as objects would take a gigabyte, in every worker.
+    self._files = np.array([os.fsencode(path.relative_to(root)) for path in files])
+
+  def __len__(self) -> int:
+    """Number of images."""
+    return len(self._files)
+
+  def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
+    """Encoded images and their labels."""
+    return [(_content(self._path(i)), int(self._labels[i])) for i in indices]
+
+  def name(self, index: int) -> str:
+    """What to call an image in a message."""
+    return _shown(self._path(index))
+
+  def _path(self, index):
+    return pathlib.Path(os.fsdecode(os.path.join(self._root, self._files[index])))
+
+
+def list_folder(root: pathlib.Path, seed: int) -> tuple[EncodedFolder, EncodedFolder, tuple[str, ...]]:
+  """Lists the images of a folder, none of which is read.
+
+  Args:
+    root, seed: see `load_folder`.
+
+  Returns:
+    The train split, the test split, and the class names by label.
+
+  Raises:
+    UsageError: where there are no two classes, or a class has no image.
+  """
+  class_names, files, has_test = _listed(root)
+  counts = list(map(len, files))
+  groups = np.repeat(np.arange(len(files)), counts)
+  held_out = groups >= len(class_names) if has_test else _held_out(counts, seed)
+  _check_held_out(root / "train", held_out)
+  everything, labels = [path for found in files for path in found], (groups % len(class_names)).astype(np.int32)
+  part = lambda mask: EncodedFolder(root, [everything[i] for i in np.flatnonzero(mask)], labels[mask])
+  return part(~held_out), part(held_out), class_names
 
 
 def decode(path: pathlib.Path, size: int, channels: int) -> np.ndarray:
@@ -98,19 +131,44 @@ def decode(path: pathlib.Path, size: int, channels: int) -> np.ndarray:
     Exception: of any type, where the file is no whole image, has more than `Image.MAX_IMAGE_PIXELS` pixels, or numbers
       whose range is unknown (32-bit, signed or floating-point grey).
   """
+  _check_file(path)
+  with _warnings(), Image.open(path, formats=FORMATS) as image:
+    ImageOps.exif_transpose(image, in_place=True)
+    resized = _eight_bits(image).resize((size, size), Image.Resampling.BILINEAR)
+  return np.asarray(_over_white(resized, channels)).reshape(size, size, channels)
+
+
+def flatten(image: Image.Image, channels: int) -> Image.Image:
+  """An open image at its own size as `decode` sees it; raises what that does."""
+  with _warnings():
+    ImageOps.exif_transpose(image, in_place=True)
+    return _over_white(_eight_bits(image), channels)
+
+
+def _content(path):
+  _check_file(path)
+  return path.read_bytes()
+
+
+def _check_file(path):
   if not path.is_file():
     raise OSError(f"{path} is no file")  # A named pipe, for one, would block for ever.
+
+
+@contextlib.contextmanager
+def _warnings():
   with warnings.catch_warnings():
     # Of odd metadata, once a file, while the image is whole.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # Between its limit and twice that, Pillow only warns.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    with Image.open(path, formats=FORMATS) as image:
-      ImageOps.exif_transpose(image, in_place=True)
-      resized = _eight_bits(image).resize((size, size), Image.Resampling.BILINEAR)
-  if resized.mode == "RGBA":
-    resized = Image.alpha_composite(Image.new("RGBA", resized.size, "white"), resized)
-  return np.asarray(resized.convert("L" if channels == 1 else "RGB")).reshape(size, size, channels)
+    yield
+
+
+def _over_white(image, channels):
+  if image.mode == "RGBA":
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+  return image.convert("L" if channels == 1 else "RGB")
 
 
 def _eight_bits(image):
@@ -152,6 +210,33 @@ def _decode_all(files, size, channels):
     else:
       groups.append(group)
   return images[: len(groups)], np.array(groups, np.int32), bad
+
+
+def _listed(root):
+  """Class names; the files of every class in the train split, then in the test split if there is one; whether."""
+  train = root / "train"
+  if not train.is_dir():
+    raise UsageError(f"config.data.dir: {_shown(root)}; allowed is a folder that holds train/<class>/*")
+  class_names = _class_names(train)
+  files = _image_files(train, class_names)
+  _check_classes(train, class_names, list(map(len, files)), f"no images, which are files named {_suffixes()}")
+  has_test = (root / "test").is_dir()
+  if has_test:
+    files += _image_files(root / "test", class_names)
+    if not any(files[len(class_names) :]):
+      raise UsageError(
+        f"config.data.dir: {_shown(root / 'test')} holds no images of the classes in {_shown(train)}; allowed are "
+        f"files named {_suffixes()}"
+      )
+  return class_names, files, has_test
+
+
+def _check_held_out(train, held_out):
+  if not held_out.any():
+    raise UsageError(
+      f"config.data.dir: {_shown(train)} has one image per class; at least one class with two is allowed, or a test "
+      "folder beside it"
+    )
 
 
 def _held_out(counts, seed):

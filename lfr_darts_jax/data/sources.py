@@ -1,17 +1,35 @@
-"""Where images come from: scikit-learn's digits, TFDS, a folder of the user's own."""
+"""Where images come from: scikit-learn's digits, TFDS, a folder of the user's own; as arrays, or to be streamed."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import pathlib
+from typing import Protocol
 
 import ml_collections
 import numpy as np
 
 from lfr_darts_jax.data.image_folder import HELD_OUT
 from lfr_darts_jax.data.image_folder import Arrays
+from lfr_darts_jax.data.image_folder import list_folder
 from lfr_darts_jax.data.image_folder import load_folder
+from lfr_darts_jax.data.tfds_source import EncodedTfds
 from lfr_darts_jax.data.tfds_source import load_tfds
+from lfr_darts_jax.data.tfds_source import prepared
 from lfr_darts_jax.errors import UsageError
+
+
+class Source(Protocol):
+  """Encoded images at random access; to be pickled, since processes read from it."""
+
+  def __len__(self) -> int:
+    """Number of images."""
+
+  def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
+    """Encoded images and their labels."""
+
+  def name(self, index: int) -> str:
+    """What to call an image in a message."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +48,60 @@ class Dataset:
   class_names: tuple[str, ...]
   skipped: tuple[str, ...] = ()
 
+  @property
+  def train_images(self) -> int:
+    """Images of the train split."""
+    return len(self.train[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedDataset:
+  """An image classification data set whose images stay where they are until a `stream.Stream` reads them.
+
+  Attributes:
+    train: the train split.
+    test: opens the test split; called by the final test alone.
+    class_names: by label.
+    skipped: none; bad files are found when it comes to them.
+  """
+
+  train: Source
+  test: Callable[[], Source]
+  class_names: tuple[str, ...]
+  skipped: tuple[str, ...] = ()
+
+  @property
+  def train_images(self) -> int:
+    """Images of the train split."""
+    return len(self.train)
+
+
+def open_dataset(config: ml_collections.ConfigDict) -> "Dataset | StreamedDataset":
+  """Opens `data.name` as `data.loading` says; errors as of `load` and `open_streamed`."""
+  return open_streamed(config) if config.data.loading == "stream" else load(config)
+
+
+def open_streamed(config: ml_collections.ConfigDict) -> StreamedDataset:
+  """Opens `data.name` where `data.loading` is "stream"; no image is read.
+
+  Raises:
+    UsageError: where it is unknown, or does not fit `data.channels` or `data.num_classes`.
+  """
+  data = config.data
+  found = {}
+  if data.name == "folder":
+    train, test, class_names = list_folder(pathlib.Path(data.dir), config.seed)
+    dataset = StreamedDataset(train, lambda: test, class_names)
+  else:
+    there = prepared(data.name, data.dir)
+    dataset = StreamedDataset(EncodedTfds(there, "train"), lambda: EncodedTfds(there, "test"), there.class_names)
+    found["channels"] = there.shape[-1]
+  _check(config, found | {"num_classes": len(dataset.class_names)})
+  return dataset
+
 
 def load(config: ml_collections.ConfigDict) -> Dataset:
-  """Loads `data.name`.
+  """Loads `data.name` where `data.loading` is "device".
 
   Raises:
     UsageError: where it is unknown, does not fit `data.image_size`, `data.channels` or `data.num_classes`, or holds
@@ -50,14 +119,17 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
     splits, class_names = load_tfds(data.name, data.dir, data.image_size)
     dataset = Dataset(splits("train"), lambda: splits("test"), class_names)
   height, width, channels = dataset.train[0].shape[1:]
-  for field, value, found in (
-    ("image_size", data.image_size, max(height, width)),
-    ("channels", data.channels, channels),
-    ("num_classes", data.num_classes, len(dataset.class_names)),
-  ):
-    if value != found:
-      raise UsageError(f"config.data.{field}: {value}; {data.name} has {found}, which alone is allowed")
+  found = {"image_size": max(height, width), "channels": channels, "num_classes": len(dataset.class_names)}
+  _check(config, found)
   return dataset
+
+
+def _check(config, found):
+  for field, value in found.items():
+    if config.data[field] != value:
+      raise UsageError(
+        f"config.data.{field}: {config.data[field]}; {config.data.name} has {value}, which alone is allowed"
+      )
 
 
 def halves(count: int, fraction: float, batch_size: int, seed: int) -> np.ndarray:

@@ -1,8 +1,11 @@
 """Image classification data sets of tensorflow-datasets, read without TensorFlow."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent import futures
+import dataclasses
 import os
+from typing import Any
 
 from absl import logging
 import numpy as np
@@ -14,19 +17,45 @@ from lfr_darts_jax.errors import short
 CHUNK = 1000
 
 
-def load_tfds(
-  name: str, data_dir: str | None, image_size: int
-) -> tuple[Callable[[str], tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """A data set of TFDS that is there.
+
+  Attributes:
+    builder: TFDS's.
+    image, label: keys of the first image and of the first class label.
+    test: the split that it is tested on: "test", or "validation" where there is none, or none with labels.
+  """
+
+  builder: Any
+  image: str
+  label: str
+  test: str
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """By label."""
+    return tuple(self.builder.info.features[self.label].names)
+
+  @property
+  def shape(self) -> tuple[int | None, int | None, int]:
+    """Of an image; None for what varies."""
+    return self.builder.info.features[self.image].shape
+
+  def split(self, name: str) -> str:
+    """TFDS's name of "train" or "test"."""
+    return self.test if name == "test" else name
+
+
+def prepared(name: str, data_dir: str | None) -> Prepared:
   """Opens a data set, preparing it first where it is not there.
 
   Args:
     name: the name that `tfds.builder` takes.
     data_dir: TFDS's `data_dir`, None for its default.
-    image_size: images of varying sizes are resized to it; those of one size stay as they are.
 
   Returns:
-    A function from "train" or "test" to uint8 images and int32 labels, and the class names. A data set without a test
-    split is tested on its validation split.
+    The data set.
 
   Raises:
     UsageError: where the data set is unknown or none of image classification, or TensorFlow is missing to prepare it.
@@ -59,21 +88,73 @@ def load_tfds(
   for split in ("train", test):
     if split not in builder.info.splits:
       raise UsageError(f"config.data.name: {name!r} has no {split} split; it has {', '.join(builder.info.splits)}")
-  resize = None in features[image_key].shape
+  there = Prepared(builder, image_key, label_key, test)
+  if test == "test" and "validation" in builder.info.splits and _unlabelled(there):
+    return dataclasses.replace(there, test="validation")
+  return there
+
+
+def load_tfds(
+  name: str, data_dir: str | None, image_size: int
+) -> tuple[Callable[[str], tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
+  """Opens a data set whose images are all decoded.
+
+  Args:
+    name, data_dir: see `prepared`.
+    image_size: images of varying sizes are resized to it; those of one size stay as they are.
+
+  Returns:
+    A function from "train" or "test" to uint8 images and int32 labels, and the class names.
+
+  Raises:
+    UsageError: see `prepared`.
+  """
+  there = prepared(name, data_dir)
+  resize = None in there.shape
 
   def read(split):
-    source = builder.as_data_source(split=test if split == "test" else split)
+    source = there.builder.as_data_source(split=there.split(split))
     chunks = [range(i, min(i + CHUNK, len(source))) for i in range(0, len(source), CHUNK)]
 
     def decode(chunk):
-      rows = [(row[image_key], row[label_key]) for row in source.__getitems__(list(chunk))]
+      rows = [(row[there.image], row[there.label]) for row in source.__getitems__(list(chunk))]
       return [(_resize(image, image_size) if resize else image, label) for image, label in rows]
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       rows = [row for part in pool.map(decode, chunks) for row in part]
     return np.stack([image for image, _ in rows]), np.array([label for _, label in rows], np.int32)
 
-  return read, tuple(features[label_key].names)
+  return read, there.class_names
+
+
+class EncodedTfds:
+  """The images of a split at random access, as they are on the disk; a source of `stream.Stream`."""
+
+  def __init__(self, there: Prepared, split: str):
+    """Opens "train" or "test"."""
+    from tensorflow_datasets import decode
+
+    self._name, self._keys = there.split(split), (there.image, there.label)
+    self._source = there.builder.as_data_source(self._name, decoders={there.image: decode.SkipDecoding()})
+
+  def __len__(self) -> int:
+    """Number of images."""
+    return len(self._source)
+
+  def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
+    """Encoded images and their labels."""
+    image, label = self._keys
+    return [(row[image], int(row[label])) for row in self._source.__getitems__(indices)]
+
+  def name(self, index: int) -> str:
+    """What to call an image in a message."""
+    return f"image {index} of the split {self._name}"
+
+
+def _unlabelled(there):
+  """Whether the labels of the test split are secret, as those of ImageNet: TFDS has -1 for them."""
+  ((_, label),) = EncodedTfds(there, "test").read([0])
+  return label < 0
 
 
 def _prepare(tfds, name, data_dir):

@@ -1,5 +1,6 @@
 """A sample of the test images that the network got wrong, kept beside the result so that a page needs no data set."""
 
+from collections.abc import Callable
 import io
 import pathlib
 from typing import NamedTuple
@@ -32,13 +33,19 @@ class Mistakes(NamedTuple):
   confidence: np.ndarray
 
 
-def save(workdir: pathlib.Path, test: tuple[np.ndarray, np.ndarray], tested: Evaluation, seed: int) -> None:
-  """Keeps a random sample of at most `MAX_IMAGES` wrong images, in the order of the test split."""
-  images, labels = test
-  wrong = np.flatnonzero(tested.predicted != labels)
+def save(workdir: pathlib.Path, images: Callable[[np.ndarray], np.ndarray], tested: Evaluation, seed: int) -> None:
+  """Keeps a random sample of at most `MAX_IMAGES` wrong images, in the order of the test split.
+
+  Args:
+    workdir: where.
+    images: from indices to images of the test split.
+    tested: the test.
+    seed: of the sample.
+  """
+  wrong = np.flatnonzero(tested.predicted != tested.labels)
   chosen = np.sort(np.random.default_rng([seed, 4]).permutation(wrong)[:MAX_IMAGES])
   file = io.BytesIO()
-  sample = Mistakes(images[chosen], labels[chosen], tested.predicted[chosen], tested.confidence[chosen])
+  sample = Mistakes(images(chosen), tested.labels[chosen], tested.predicted[chosen], tested.confidence[chosen])
   np.savez_compressed(file, **sample._asdict())
   write_atomically(workdir / NAME, file.getvalue())
 
