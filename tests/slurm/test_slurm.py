@@ -179,4 +179,5 @@ def test_a_run_stopped_in_the_middle_of_its_search_goes_on_after_the_requeue(rea
   assert job.log.count("stopped by SIGTERM; the same command continues") == 2, job.log
   assert not (tmp_path / "run" / "genotype.json").exists()
   assert job.end() == ("COMPLETED", 0, 1), job.log
+  assert "continuing the search at iteration 1, update " in job.log
   assert genotype(tmp_path / "run") == genotype(alone)
