@@ -118,7 +118,8 @@ def test_the_highest_exit_status_is_the_jobs(stand_in):
 
 
 def test_the_notice_before_the_jobs_end_stops_the_run_and_requeues_the_job(stand_in):
-  job = stand_in("wait", "wait", options=("--time=1", "--signal=TERM@45"))
+  # Slurm looks every half a minute, so the notice may come as much earlier: here when the processes are there.
+  job = stand_in("wait", "wait", options=("--time=2", "--signal=TERM@60"))
   assert job.end() == ("COMPLETED", 0, 1)
   assert [process[:2] for process in job.processes] == [[0, False], [0, True], [1, False], [1, True]]
   assert job.log.count("saved") == 2
