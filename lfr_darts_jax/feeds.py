@@ -73,8 +73,8 @@ class StreamFeed(Feed):
     for i, parts in enumerate(steps):
       for j, (images, labels) in parts.items():
         all_images[i, j], all_labels[i, j] = images, labels
-    split = self._devices.split((all_images, all_labels), 2)
-    return batches.Streamed(*split, self._devices.replicate(np.int32(start)))
+    images, labels = self._devices.split((all_images, all_labels), 2)
+    return batches.Streamed(images, labels, self._devices.replicate(np.int32(start)))
 
   def close(self) -> None:
     """See `Feed`."""
