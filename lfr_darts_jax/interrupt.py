@@ -97,4 +97,6 @@ class Interrupt:
     while not futures.wait([future], POLL_SECONDS).done:
       if self._number is not None and processes.count() == 1:
         self.safe_point(save)
-    return future.result()
+    result = future.result()
+    processes.catch_up("long work")
+    return result

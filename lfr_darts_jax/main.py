@@ -241,7 +241,8 @@ def _explain(error: Exception) -> str:
   from lfr_darts_jax import processes
 
   text = f"{type(error).__name__}: {error}"
-  if processes.count() == 1 or "RESOURCE_EXHAUSTED" in text:
+  # Without a device at all there is no count of processes either.
+  if not processes.connected() or "RESOURCE_EXHAUSTED" in text:
     return text
   return (
     f"another process of this run may have ended; the same command, started again on all of them, continues ({text})"

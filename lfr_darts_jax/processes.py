@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
+from orbax.checkpoint import multihost
 
 from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
@@ -41,6 +42,11 @@ def connect(coordinator: str | None = None, count: int | None = None, index: int
     ) from None
   except jax.errors.JaxRuntimeError as error:
     raise RunError(f"the other processes can't be reached: {error}") from error
+
+
+def connected() -> bool:
+  """Whether `connect` has been called; touches no device."""
+  return jax.distributed.is_initialized()
 
 
 def count() -> int:
@@ -99,3 +105,13 @@ def meet(name: str) -> None:
   """Waits until all processes are here."""
   if count() > 1:
     multihost_utils.sync_global_devices(name)
+
+
+def catch_up(name: str, seconds: float = 3600.0) -> None:
+  """Waits until all processes are here, through the coordinator alone.
+
+  `meet` and all that computes together give up where one comes much later than another: CPUs' collectives after 30
+  seconds, less than compilers differ by where the compilation cache serves process 0 alone.
+  """
+  if count() > 1:
+    multihost.get_barrier_sync_fn()(key=name, timeout_ms=int(1000 * seconds))
