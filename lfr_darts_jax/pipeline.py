@@ -211,6 +211,7 @@ class _Run:
     for outcome in outcomes:
       accuracy = f"validation accuracy {100 * outcome.validation_accuracy:.1f} %"
       print(f"seed {outcome.seed} | {accuracy}{', chosen' if outcome.chosen else ''}", flush=True)
+    self._write_page()
     return best.genotype
 
   def _search_one(self, seed, devices, following):

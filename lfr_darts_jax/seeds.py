@@ -133,10 +133,14 @@ def _parse(entry, name):
   if not isinstance(entry, dict) or not isinstance(entry.get("chosen"), bool):
     raise UsageError(f"{name}: {short(entry)}; allowed is an object that says whether it was chosen")
   number = lambda key, **bounds: reading.numbers(entry.get(key), f"{name}: {key}", low=0, **bounds)
+  try:
+    genotype = genotypes.parse(json.dumps(entry.get("genotype")))
+  except UsageError as error:
+    raise UsageError(f"{name}: {error}") from None
   return Searched(
     int(number("seed", integers=True)),
     float(number("validation_accuracy")),
     float(number("search_seconds")),
-    genotypes.parse(json.dumps(entry.get("genotype"))),
+    genotype,
     entry["chosen"],
   )
