@@ -6,8 +6,8 @@
 `photographs` writes the JPEGs of DIR (`train/<class>/*`) as a data set of TFDS, as often as to make 5,000, and streams
 it as configs/imagenet.py does: array_record, random-resized crops, flips, changes of colour. Without DIR they are
 random. In turns, so that both see the same machine, as many processes as there are workers only decode the same files,
-in memory and by the same library. Of a stream all processes count, and of the source nothing is left out. One line of
-JSON holds, besides the flags:
+in memory and by the same library. Of a stream all processes count; `--memory` leaves out what reading costs. One line
+of JSON holds, besides the flags:
 
   stream_per_core    images per second of processor time, median over the rounds
   decode_per_core    the same of decoding alone
@@ -18,10 +18,11 @@ JSON holds, besides the flags:
 `digits` searches with the plan `darts`, and holds
 
   dispatches         of updates
-  dispatch_seconds   from one to the next: what the search does but for compiling, initial values and tests
-  program_seconds    of them in the compiled program
-  batch_seconds      of these in making batches, which a program of its own measures
-  share              what is not updating: (dispatch_seconds - program_seconds + batch_seconds) / dispatch_seconds
+  dispatch_seconds   from one to the next, together: what the search does but for compiling, initial values and tests
+  outside_seconds    of them outside the compiled program, for each dispatch; two of them compile something small
+  batch_seconds      of them in making batches, together, which a program of its own measures
+  share              of a dispatch that is not updating: the median of what is outside, and its part of making batches
+  share_all          the same of all dispatches together, with what is compiled
 """
 
 import argparse
@@ -124,7 +125,7 @@ def measure_photographs(options: argparse.Namespace) -> dict[str, Any]:
     prepared.write(pathlib.Path(folder), "photographs", {"train": list(some), "test": [(encoded[0], 0)]}, 10)
     config = schema.get_config()
     config.data.update(name="photographs", dir=folder, loading="stream", channels=3, num_classes=10)
-    source = sources.open_streamed(config).train
+    source = prepared.Memory(encoded, PHOTOGRAPHS) if options.memory else sources.open_streamed(config).train
     view = TrainView(options.image_size, 3, True, JITTER, HUE)
     stream = stack.enter_context(
       contextlib.closing(Stream(source, None, options.batch, 0, view, workers=options.workers).batches())
@@ -135,11 +136,14 @@ def measure_photographs(options: argparse.Namespace) -> dict[str, Any]:
     list(pool.map(decode_all, [encoded] * processes, [1] * processes))
     before = processors.when_idle()
     for _ in range(options.rounds):
+      # First what has been made meanwhile, in no time.
+      for _ in range(options.batches):
+        next(stream)
       began = time.perf_counter()
       for _ in range(options.batches):
         next(stream)
       streaming = time.perf_counter() - began
-      stream_cpu = processors.when_idle() - before
+      stream_cpu = (processors.when_idle() - before) / 2
       began = time.perf_counter()
       decode_cpu = sum(pool.map(decode_all, [encoded] * processes, [count // processes] * processes))
       decoding = time.perf_counter() - began
@@ -192,14 +196,18 @@ def measure_digits(options: argparse.Namespace) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
     with contextlib.closing(Metrics(pathlib.Path(folder), config)) as metrics:
       Search(config, dataset, pathlib.Path(folder), metrics, watch, Interrupt()).run()
-  dispatch_seconds, program_seconds = map(sum, zip(*watch.dispatches, strict=True))
+  seconds = [whole for whole, _ in watch.dispatches]
+  outside = [whole - program for whole, program in watch.dispatches]
   batch_seconds = make_batches(config, dataset, forecast.updates_per_iteration(config, len(dataset.train[0])))
+  making = batch_seconds / sum(seconds)
+  typical = statistics.median(o / s for o, s in zip(outside, seconds, strict=True))
   return {
-    "dispatches": len(watch.dispatches),
-    "dispatch_seconds": dispatch_seconds,
-    "program_seconds": program_seconds,
+    "dispatches": len(seconds),
+    "dispatch_seconds": sum(seconds),
+    "outside_seconds": outside,
     "batch_seconds": batch_seconds,
-    "share": (dispatch_seconds - program_seconds + batch_seconds) / dispatch_seconds,
+    "share": typical + making,
+    "share_all": sum(outside) / sum(seconds) + making,
   }
 
 
@@ -239,6 +247,7 @@ def parse() -> argparse.Namespace:
   parser.add_argument("--data", choices=("photographs", "digits"), default="photographs", help="what to measure")
   parser.add_argument("--folder", type=pathlib.Path, help="photographs as train/<class>/*; random ones by default")
   parser.add_argument("--workers", type=int, default=0, help="processes of the stream; 0 for threads")
+  parser.add_argument("--memory", action="store_true", help="photographs come from memory, not from array_record files")
   parser.add_argument("--image-size", type=common.positive, default=224, help="height and width, pixels")
   parser.add_argument("--batch", type=common.positive, default=128, help="images")
   parser.add_argument("--batches", type=common.positive, default=24, help="in a round")

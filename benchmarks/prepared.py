@@ -1,4 +1,4 @@
-"""Writes a data set of TFDS without TensorFlow, for benchmarks and tests."""
+"""Data sets for benchmarks and tests: of TFDS, written without TensorFlow, and in memory."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -49,3 +49,23 @@ def write(data_dir: pathlib.Path, name: str, splits: Mapping[str, Sequence[tuple
     ],
   }
   (folder / "dataset_info.json").write_text(json.dumps(info))
+
+
+class Memory:
+  """Photographs that need not be read; a source of `stream.Stream`."""
+
+  def __init__(self, encoded: Sequence[bytes], count: int):
+    """Takes photographs, to be repeated to so many."""
+    self._encoded, self._count = encoded, count
+
+  def __len__(self) -> int:
+    """Number of images."""
+    return self._count
+
+  def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
+    """Encoded images; all labels are 0."""
+    return [(self._encoded[i % len(self._encoded)], 0) for i in indices]
+
+  def name(self, index: int) -> str:
+    """What to call an image in a message."""
+    return f"photograph {index}"
