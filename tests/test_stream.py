@@ -183,7 +183,7 @@ def test_hosts_must_share_equally():
     stream.evaluation_batches(ALBUM, None, 8, TEST_VIEW, 0, 3)
 
 
-def test_workers_start_no_device_and_run_no_main_module():
+def test_workers_start_no_device():
   assert {label for _, labels in batches(0, 2, source=Witness(8), workers=2) for label in labels.tolist()} == {0}
 
 
