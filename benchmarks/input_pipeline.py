@@ -218,25 +218,25 @@ def make_batches(config, dataset: sources.Dataset, updates: int) -> float:
   images, labels = dataset.train
   network = supernet(config, iteration.layout, plan.cells)
   made = bilevel.Updates(config, network, iteration.searched, updates, *augment.statistics(images))
-  split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
-  halves = jnp.asarray(sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed))
+  halves = sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
+  feed = jax.tree.map(jnp.asarray, batches.Resident(batches.Split(images, labels), halves))
   blank = SearchState(jnp.int32(0), {}, {}, {}, None, None, jax.random.PRNGKey(0))
 
-  def total(split, halves):
+  def total(feed):
     def body(step, total):
       state = blank.replace(step=step)
       for half in (bilevel.ALPHAS, bilevel.WEIGHTS):
-        batch = made.batch(state, split, halves, half)
+        batch = made.batch(state, feed, half)
         total += jnp.sum(batch.images) + jnp.sum(batch.labels)
       return total
 
     return jax.lax.fori_loop(0, updates, body, jnp.float32(0))
 
-  compiled = jax.jit(total).lower(split, halves).compile()
+  compiled = jax.jit(total).lower(feed).compile()
   seconds = []
   for _ in range(3):
     began = time.perf_counter()
-    jax.block_until_ready(compiled(split, halves))
+    jax.block_until_ready(compiled(feed))
     seconds.append(time.perf_counter() - began)
   return statistics.median(seconds)
 

@@ -57,6 +57,9 @@ class NoMetrics(Metrics):
   def write(self, *unused: Any, **unused_too: Any) -> None:
     pass
 
+  def flush(self) -> None:
+    pass
+
 
 class Stopwatch(Progress):
   """A progress line that keeps the seconds of updates and of waits apart.

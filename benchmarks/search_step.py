@@ -34,6 +34,7 @@ import ml_collections
 import numpy as np
 
 from lfr_darts_jax import bilevel
+from lfr_darts_jax import parallel
 from lfr_darts_jax import plans
 from lfr_darts_jax import prune
 from lfr_darts_jax.data import augment
@@ -41,6 +42,7 @@ from lfr_darts_jax.data import batches
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.network import supernet
+from lfr_darts_jax.parallel import Devices
 from lfr_darts_jax.state import SearchState
 
 UNTIMED = 1  # Updates before the timed ones: the first one allocates, and on a GPU picks its kernels.
@@ -95,11 +97,11 @@ def task(options: argparse.Namespace) -> Task:
 
 def measure_jax(options: argparse.Namespace) -> dict[str, Any]:
   """Compiles and times our update."""
-  updates, state, split, halves, compile_seconds = _compiled(options)
+  updates, state, feed, compile_seconds = compiled(options)
   seconds, losses = [], []
   for step in range(1, UNTIMED + options.steps + 1):
     began = time.perf_counter()
-    state, sums = jax.block_until_ready(updates.run(state, split, halves, step))
+    state, sums = jax.block_until_ready(updates.run(state, feed, step))
     seconds.append(time.perf_counter() - began)
     losses.append(float(sums.loss[bilevel.WEIGHTS]))
   memory = updates._compiled.memory_analysis()
@@ -115,16 +117,26 @@ def measure_jax(options: argparse.Namespace) -> dict[str, Any]:
 
 def compile_jax(options: argparse.Namespace) -> dict[str, Any]:
   """Compiles our update."""
-  return {"warm_compile_seconds": _compiled(options)[-1]}
+  return {"warm_compile_seconds": compiled(options).seconds}
 
 
-def _compiled(options):
+class Compiled(NamedTuple):
   """Our update, compiled; its arguments; the seconds that compilation took."""
+
+  updates: bilevel.Updates
+  state: SearchState
+  feed: batches.Feed
+  seconds: float
+
+
+def compiled(options: argparse.Namespace, devices: Devices | None = None) -> Compiled:
+  """Compiles our update for so many devices, by default for one."""
+  devices = devices or parallel.first()
   made = task(options)
   config, images = made.config, made.images
   network = supernet(config, made.layout, made.cells)
   mean, deviation = augment.statistics(images)
-  updates = bilevel.Updates(config, network, made.searched, UNTIMED + options.steps, mean, deviation)
+  updates = bilevel.Updates(config, network, made.searched, UNTIMED + options.steps, mean, deviation, devices=devices)
   alphas = {name: jnp.asarray(a, jnp.float32) for name, a in made.alphas().items()}
   image = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
   shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0), image, alphas)
@@ -145,10 +157,11 @@ def _compiled(options):
   )
   split = batches.Split(jnp.asarray(images), jnp.asarray(made.labels))
   # Each half is one batch, so that the order in which an update draws it makes no difference.
-  halves = jnp.arange(len(images), dtype=jnp.int32).reshape(2, -1)
+  feed = batches.Resident(split, jnp.arange(len(images), dtype=jnp.int32).reshape(2, -1))
+  state, feed = devices.replicate((state, feed))
   began = time.perf_counter()
-  updates.compile(state, split, halves)
-  return updates, state, split, halves, time.perf_counter() - began
+  updates.compile(state, feed)
+  return Compiled(updates, state, feed, time.perf_counter() - began)
 
 
 def measure_torch(options: argparse.Namespace) -> dict[str, Any]:

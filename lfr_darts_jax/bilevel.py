@@ -13,9 +13,12 @@ import optax
 
 from lfr_darts_jax import losses
 from lfr_darts_jax import optimizers
+from lfr_darts_jax import parallel
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
 from lfr_darts_jax.network import Network
+from lfr_darts_jax.parallel import WHOLE
+from lfr_darts_jax.parallel import Devices
 from lfr_darts_jax.relaxation import mixture_weights
 from lfr_darts_jax.state import SearchState
 
@@ -112,6 +115,11 @@ def mixed_derivative(
   return jax.jvp(gradient, (params,), (direction,))[1]
 
 
+def warmup_updates(config: ml_collections.ConfigDict, updates: int) -> int:
+  """Updates of an iteration of so many that train weights alone."""
+  return round(config.search.warmup_fraction * updates)
+
+
 class Updates:
   """The updates of one supernet, many in one dispatch.
 
@@ -129,6 +137,7 @@ class Updates:
     mean: tuple[float, ...],
     deviation: tuple[float, ...],
     skip_dropout: float | None = None,
+    devices: Devices | None = None,
   ):
     """Prepares the updates.
 
@@ -139,10 +148,13 @@ class Updates:
       updates: length of the iteration.
       mean, deviation: of the train split, per channel.
       skip_dropout: initial rate of dropout on skip_connects.
+      devices: that share every batch; None for the first one.
     """
-    self._config, self._network, self._updates = config, network, updates
+    self._devices = devices or parallel.first()
+    self._batching = self._devices.batching(network.batching.group)
+    self._config, self._network, self._updates = config, network.clone(batching=self._batching), updates
     self._mean, self._deviation, self._skip_dropout = mean, deviation, skip_dropout
-    self._warmup = round(config.search.warmup_fraction * updates)
+    self._warmup = warmup_updates(config, updates)
     self._live = {c.name: jnp.array(c.live(network.operations)) for c in network.cells if c.name in searched}
     self._rate = optimizers.search_schedule(config, updates)
     self.weight_optimizer = optimizers.search_weights(config, updates)
@@ -154,34 +166,33 @@ class Updates:
     """Whether `run` starts at once."""
     return self._compiled is not None
 
-  def compile(self, state: SearchState, split: batches.Split, halves: jax.Array) -> None:
+  def compile(self, state: SearchState, feed: batches.Feed) -> None:
     """Compiles `run` for arguments of these shapes; nothing is computed."""
-    self._compiled = jax.jit(self._many, donate_argnums=0).lower(state, split, halves, jnp.int32(0)).compile()
+    many = self._devices.spmd(self._many, WHOLE, batches.spec(feed), WHOLE)
+    self._compiled = jax.jit(many, donate_argnums=0).lower(state, feed, self._devices.replicate(np.int32(0))).compile()
 
-  def run(self, state: SearchState, split: batches.Split, halves: jax.Array, stop: int) -> tuple[SearchState, Sums]:
+  def run(self, state: SearchState, feed: batches.Feed, stop: int) -> tuple[SearchState, Sums]:
     """Runs updates until `stop`; compiles them first where `compile` has not.
 
     Args:
       state: where to start; donated.
-      split: the train split.
-      halves: `[2, n]` indices into it, of the weights' half and the alphas'.
+      feed: of two parts: the weights' half and the alphas'.
       stop: number of updates done in the iteration when it returns.
     """
     if not self.compiled:
-      self.compile(state, split, halves)
-    return self._compiled(state, split, halves, jax.device_put(np.int32(stop)))
+      self.compile(state, feed)
+    return self._compiled(state, feed, self._devices.replicate(np.int32(stop)))
 
-  def batch(self, state: SearchState, split: batches.Split, halves: jax.Array, half: jax.Array | int) -> Batch:
-    """The batch of a half-step (`ALPHAS` or `WEIGHTS`) at `state.step`."""
+  def batch(self, state: SearchState, feed: batches.Feed, half: jax.Array | int) -> Batch:
+    """The images at hand of the batch of a half-step (`ALPHAS` or `WEIGHTS`) at `state.step`."""
     key = jax.random.fold_in(state.key, half)
     order_key, augment_key = jax.random.split(key)
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(augment_key, state.step))
-    at = batches.positions(order_key, state.step, halves.shape[1], self._config.search.batch_size)
-    images, labels = batches.take(split, halves[1 - half][at])
-    images = augment.crop_and_flip(images, augment_key, self._config)
+    size, keys = self._config.search.batch_size, jnp.stack([order_key, augment_key])
+    images, labels = feed.batch(keys, state.step, 1 - half, size, self._config, self._batching)
     return Batch(augment.normalize(images, self._mean, self._deviation), labels, dropout_key)
 
-  def _many(self, state, split, halves, stop):
+  def _many(self, state, feed, stop):
     """A loop over gradients, all of which one compiled function takes; the warm-up needs those of the weights alone."""
     order_2 = self._config.search.order == 2
 
@@ -190,7 +201,7 @@ class Updates:
 
     def body(carry):
       state, ahead, stage, sums = carry
-      state, ahead, loss, accuracy = self._take(state, ahead, split, halves, stage)
+      state, ahead, loss, accuracy = self._take(state, ahead, feed, stage)
       counts = (stage != LOOK_AHEAD) * jnp.array([loss, accuracy, 1.0])
       half = _half(stage)
       sums = Sums(*(s.at[half].add(v) for s, v in zip(sums, counts, strict=True)))
@@ -203,26 +214,30 @@ class Updates:
     state, _, _, sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, start)
     return state, sums
 
-  def _take(self, state, ahead, split, halves, stage):
+  def _take(self, state, ahead, feed, stage):
     """One gradient, and the step that it is for.
 
     Both halves share one compiled gradient, which halves the time to compile; that of the weights is wasted on the
     validation batch in order 1.
     """
-    batch = self.batch(state, split, halves, _half(stage))
+    batch = self.batch(state, feed, _half(stage))
     loss = functools.partial(self._loss, step=state.step, batch_stats=state.batch_stats)
     at = state.params
     if ahead is not None:
       at = jax.tree.map(functools.partial(jnp.where, stage == ALPHAS), ahead, state.params)
-    (value, (batch_stats, accuracy)), (by_weights, by_alphas) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
+    (value, (batch_stats, accuracy)), gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
       at, state.alphas, batch
     )
+    value, accuracy, (by_weights, by_alphas) = self._devices.mean((value, accuracy, gradients))
+    if self._batching.group is not None:
+      batch_stats = self._devices.mean(batch_stats)
 
     def move_alphas():
       gradient = by_alphas
       if ahead is not None:
-        train = self.batch(state, split, halves, WEIGHTS)
+        train = self.batch(state, feed, WEIGHTS)
         correction = mixed_derivative(lambda p, a: loss(p, a, train), state.params, state.alphas, by_weights)
+        correction = self._devices.mean(correction)
         rate = self._inner_rate(state.step)
         gradient = jax.tree.map(lambda g, c: g - rate * c, by_alphas, correction)
       return self.move_alphas(state, gradient), ahead

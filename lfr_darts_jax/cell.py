@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from lfr_darts_jax import genotype
+from lfr_darts_jax.norm import WHOLE_BATCH
+from lfr_darts_jax.norm import Batching
 from lfr_darts_jax.operations import OPERATIONS
 from lfr_darts_jax.operations import FactorizedReduce
 from lfr_darts_jax.operations import ReluConvNorm
@@ -15,10 +17,16 @@ from lfr_darts_jax.operations import ReluConvNorm
 Tree = Any
 
 
-def drop(x: jax.Array, rate: jax.Array, key: jax.Array, per_sample: bool = False) -> jax.Array:
-  """Dropout with a traced rate, scaled to keep the mean: of single features, or of whole samples (drop path)."""
-  shape = (x.shape[0], 1, 1, 1) if per_sample else x.shape
-  return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x / (1 - rate), 0).astype(x.dtype)
+def drop(
+  x: jax.Array, rate: jax.Array, key: jax.Array, batching: Batching = WHOLE_BATCH, per_sample: bool = False
+) -> jax.Array:
+  """Dropout with a traced rate, scaled to keep the mean: of single features, or of whole samples (drop path).
+
+  The mask is drawn for the whole batch, so that it does not depend on how that is split over devices.
+  """
+  whole = x.shape[0] * batching.shards
+  mask = jax.random.bernoulli(key, 1 - rate, (whole, 1, 1, 1) if per_sample else (whole, *x.shape[1:]))
+  return jnp.where(batching.own(mask), x / (1 - rate), 0).astype(x.dtype)
 
 
 def edge_name(source: int, target: int) -> str:
@@ -35,6 +43,7 @@ class MixedOp(nn.Module):
     stride: of every candidate, in pixels.
     searching: see `operations.Operation`.
     depthwise: see `operations.Operation`.
+    batching: see `norm.Batching`.
   """
 
   candidates: tuple[str, ...]
@@ -42,6 +51,7 @@ class MixedOp(nn.Module):
   stride: int
   searching: bool
   depthwise: str = "auto"
+  batching: Batching = WHOLE_BATCH
 
   @nn.compact
   def __call__(
@@ -63,7 +73,8 @@ class MixedOp(nn.Module):
     """
     total: Any = 0
     for i, name in enumerate(self.candidates):
-      operation = OPERATIONS[name](self.channels, self.stride, self.searching, self.depthwise, name=name)
+      settings = self.channels, self.stride, self.searching, self.depthwise, self.batching
+      operation = OPERATIONS[name](*settings, name=name)
       if live is None:
         y = operation(x, train)
       else:
@@ -71,7 +82,7 @@ class MixedOp(nn.Module):
         zeros = jnp.zeros((x.shape[0], height, width, self.channels), x.dtype)
         y = nn.cond(live[i], lambda op, x: op(x, train), lambda op, x: zeros, operation, x)
       if name == "skip_connect" and self.stride == 1 and train and skip_dropout is not None:
-        y = drop(y, skip_dropout, self.make_rng("dropout"))
+        y = drop(y, skip_dropout, self.make_rng("dropout"), self.batching)
       total += y if weights is None else weights[i].astype(y.dtype) * y
     return total
 
@@ -89,6 +100,7 @@ class Cell(nn.Module):
     edges: "scan" compiles the mixed op once and loops over the edges, whose insides the backward pass computes anew;
       "unroll" writes all edges out, and alone can drop paths.
     depthwise: see `operations.Operation`.
+    batching: see `norm.Batching`.
   """
 
   spec: genotype.Cell
@@ -98,6 +110,7 @@ class Cell(nn.Module):
   operations: tuple[str, ...]
   edges: str
   depthwise: str = "auto"
+  batching: Batching = WHOLE_BATCH
 
   @nn.compact
   def __call__(
@@ -123,12 +136,13 @@ class Cell(nn.Module):
     Returns:
       `[batch, height / s, width / s, len(concat) * channels]`, s = 2 for a reduction cell.
     """
+    settings: Any = {"searching": self.searching, "batching": self.batching}
     align = (
-      FactorizedReduce(self.channels, 2, self.searching, name="preprocess0")
+      FactorizedReduce(self.channels, 2, **settings, name="preprocess0")
       if self.reduction_before
-      else (ReluConvNorm(self.channels, 1, self.searching, name="preprocess0"))
+      else ReluConvNorm(self.channels, 1, **settings, name="preprocess0")
     )
-    inputs = [align(before, train), ReluConvNorm(self.channels, 1, self.searching, name="preprocess1")(previous, train)]
+    inputs = [align(before, train), ReluConvNorm(self.channels, 1, **settings, name="preprocess1")(previous, train)]
     if self.edges == "scan" and not self.is_initializing():
       states = self._scanned(jnp.stack(inputs), mixture, train, skip_dropout)
     else:
@@ -137,7 +151,7 @@ class Cell(nn.Module):
 
   def _mixed_op(self, source, candidates, name=None):
     stride = 2 if self.spec.kind == genotype.REDUCTION and source < 2 else 1
-    return MixedOp(candidates, self.channels, stride, self.searching, self.depthwise, name=name)
+    return MixedOp(candidates, self.channels, stride, self.searching, self.depthwise, self.batching, name=name)
 
   def _columns(self, candidates):
     return jnp.array([self.operations.index(name) for name in candidates])
@@ -153,7 +167,7 @@ class Cell(nn.Module):
         y = op(states[source], weights, train, None, skip_dropout)
         identity = alive == ("skip_connect",) and op.stride == 1
         if train and drop_path is not None and not identity:
-          y = drop(y, drop_path, self.make_rng("dropout"), per_sample=True)
+          y = drop(y, drop_path, self.make_rng("dropout"), self.batching, per_sample=True)
         total += y
       states = [*states, total]
     return states

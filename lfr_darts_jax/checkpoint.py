@@ -2,18 +2,18 @@
 
 A checkpoint is a folder that has its step for a name. It holds a pytree of arrays, `state/`, as Orbax stores it; as
 JSON what is needed to rebuild the network that they belong to, `meta.json`: the position in the plan and every cell's
-candidates; and the checksums of all that. It is made under another name and then renamed, so whatever has a step for a
-name was whole once. The checksums tell whether it still is: Orbax does not notice a changed byte in the arrays' values.
+candidates; and the checksums of all that. It takes its place when it is whole, see `files.making`, so whatever has a
+step for a name was whole once. The checksums tell whether it still is: Orbax does not notice a changed byte in the
+arrays' values. Orbax sees local folders alone, whatever the store that they are put into or fetched from.
 """
 
 from collections.abc import Callable
+import contextlib
 import hashlib
 import itertools
 import json
 import math
 import os
-import pathlib
-import shutil
 import time
 from typing import Any
 
@@ -25,7 +25,10 @@ import orbax.checkpoint as ocp
 
 from lfr_darts_jax import checksums
 from lfr_darts_jax import files
+from lfr_darts_jax import processes
+from lfr_darts_jax import storage
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.storage import Path
 
 STATE, META = "state", "meta.json"
 MAX_META_BYTES = 1_000_000
@@ -41,7 +44,7 @@ class Broken(UsageError):
 class Checkpoints:
   """The checkpoints of one phase of a run."""
 
-  def __init__(self, directory: pathlib.Path, config: ml_collections.ConfigDict):
+  def __init__(self, directory: Path, config: ml_collections.ConfigDict):
     """Opens a directory, which is made on the first save.
 
     Args:
@@ -55,7 +58,7 @@ class Checkpoints:
   @property
   def due(self) -> bool:
     """Whether `checkpoint.interval` seconds have passed since the last save."""
-    return time.monotonic() - self._saved >= self._interval
+    return processes.agree(lambda: time.monotonic() - self._saved >= self._interval)
 
   def save(self, step: int, state: Tree, meta: Meta) -> None:
     """Saves a step, the same one only once; older ones go when the new one is whole.
@@ -63,12 +66,10 @@ class Checkpoints:
     Raises:
       OSError: where it can't be written; older ones are as they were.
     """
-    if not self._folder(step).exists():
+    if not processes.agree(self._folder(step).exists):
       self._write(step, state, meta)
-      for old in self._steps()[self._keep :]:
-        doomed = files.partial(self._folder(old))
-        self._folder(old).rename(doomed)
-        shutil.rmtree(doomed)
+      for old in self._steps()[self._keep :] if processes.primary() else []:
+        files.remove(self._folder(old))
     self._saved = time.monotonic()
 
   def restore(self, build: Callable[[Meta], Tree], say: Callable[[str], None]) -> tuple[Tree, Meta] | None:
@@ -84,15 +85,25 @@ class Checkpoints:
     Raises:
       UsageError: where there are some, but none is whole; nothing is renamed then.
     """
-    restored = None
+    step = processes.agree(lambda: self._newest(build, say))
+    if step is None:
+      return None
+    with storage.fetched(self._folder(step)) as here:
+      return _load(here, build)
+
+  def _newest(self, build, say):
+    """The newest step that is whole, None where there are no checkpoints; newer ones are renamed."""
     faults: dict[int, str] = {}
+    whole = None
     for step in self._steps():
       try:
-        restored = read(self._folder(step), build)
+        with storage.fetched(self._folder(step)) as here:
+          _check(here, build)
+        whole = step
         break
       except Broken as error:
         faults[step] = str(error)
-    if faults and restored is None:
+    if faults and whole is None:
       listed = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
       raise UsageError(
         f"workdir: no checkpoint in {self._directory} is whole ({listed}); allowed is a directory with a whole one, or "
@@ -100,39 +111,41 @@ class Checkpoints:
       )
     for step, fault in faults.items():
       aside = self._aside(step)
-      self._folder(step).rename(aside)
+      files.move(self._folder(step), aside)
       say(f"passing over the checkpoint {self._folder(step)}, now {aside.name}: {fault}")
     files.remove_partials(self._directory)
-    return restored
+    return whole
 
   def _folder(self, step):
     return self._directory / str(step)
 
   def _aside(self, step):
     names = itertools.chain([f"{step}.broken"], (f"{step}.broken{i}" for i in itertools.count(2)))
-    return next(path for path in map(self._directory.joinpath, names) if not os.path.lexists(path))
+    there = storage.names(self._directory)
+    return next(self._directory / name for name in names if name not in there)
 
   def _steps(self):
     """Those that have a checkpoint, newest first."""
-    names = [path.name for path in self._directory.glob("[0-9]*")]
+    names = files.whole(self._directory)
     return sorted((int(name) for name in names if name.isdecimal() and name == str(int(name))), reverse=True)
 
   def _write(self, step, state, meta):
+    """Orbax writes from all processes where they share a directory, the rest is process 0's."""
     folder = self._folder(step)
-    temporary = files.partial(folder)
-    try:
-      with files.writing(folder):
-        temporary.mkdir(parents=True)
-        _store(temporary / STATE, state)
-        (temporary / META).write_text(json.dumps({"meta": meta, "arrays": _kinds(state)}))
-        checksums.write(temporary)
-        temporary.rename(folder)
-    except BaseException:
-      shutil.rmtree(temporary, ignore_errors=True)
-      raise
+    # On its way to a store a checkpoint lies in a directory that process 0 alone sees.
+    together = storage.is_local(folder)
+    place = files.making(folder) if processes.primary() else contextlib.nullcontext(files.partial(folder))
+    with place as here:
+      processes.meet(f"the place of {folder} is there")
+      if together or processes.primary():
+        _store(here / STATE, state, together)
+      if processes.primary():
+        (here / META).write_text(json.dumps({"meta": meta, "arrays": _kinds(state)}))
+        checksums.write(here)
+    processes.meet(f"{folder} is whole")
 
 
-def read(folder: pathlib.Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta]:
+def read(folder: Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta]:
   """Reads one checkpoint and writes nothing.
 
   Args:
@@ -145,20 +158,30 @@ def read(folder: pathlib.Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Met
 
   Raises:
     Broken: where it is not as it was saved, or not of this run.
+    OSError: where a store can't be reached.
   """
+  with storage.fetched(folder) as here:
+    _check(here, build)
+    return _load(here, build)
+
+
+def _check(folder, build):
   fault = checksums.fault(folder)
   if fault:
     raise Broken(fault)
   try:
     saved = _parse(folder / META)
-    meta = saved["meta"]
-    shapes = build(meta)
     # Orbax finds out too, but leaves coroutines behind, which Python warns of.
-    if saved["arrays"] != _kinds(shapes):
+    if saved["arrays"] != _kinds(build(saved["meta"])):
       raise ValueError("the arrays have other names, shapes or types")
   except (LookupError, TypeError, ValueError, OSError) as error:
     reason = " ".join(str(error).split())[:200]
     raise Broken(f"it is not of this run ({type(error).__name__}: {reason})") from error
+
+
+def _load(folder, build):
+  meta = _parse(folder / META)["meta"]
+  shapes = build(meta)
   with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as store:
     args = ocp.args.StandardRestore(jax.tree.map(_placed, shapes))
     restored = store.restore((folder / STATE).absolute(), args=args)
@@ -215,13 +238,19 @@ def _kinds(tree):
 
 def _placed(leaf):
   # Where none is asked for, Orbax looks for the device that the array was saved from.
-  device = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  device = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
 
 
-def _store(path, state):
+def _store(path, state, together):
+  """Writes arrays, which all processes hold; `together` says whether all of them are here to do it."""
+  settings = ocp.options.MultiprocessingOptions()
+  if not together and processes.count() > 1:
+    settings = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="alone")
+    state = jax.tree.map(np.asarray, state)
   try:
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as store:
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=settings)
+    with ocp.Checkpointer(handler, multiprocessing_options=settings) as store:
       store.save(path.absolute(), args=ocp.args.StandardSave(state))
   except ValueError as error:
     # What TensorStore raises whatever the operating system said; the words of that are in it.

@@ -118,6 +118,7 @@ FIELDS: dict[str, Field] = {
     "search.layers": _integer(8, 3, "depth of the supernet of plans with a fixed depth, darts and joint; DARTS 8", 100),
     "search.nodes": _integer(3, 1, "intermediate nodes of a cell; DARTS 4", 16),
     "search.operations": Field(DARTS_OPERATIONS, tuple, "at least two different names of operations", lambda v: all(isinstance(n, str) for n in v) and len(set(v)) == len(v) >= 2, "candidates of every edge; DARTS's eight"),
+    "search.num_seeds": _integer(1, 1, "searches, with this seed and those after it, of which the one whose last supernet has the best validation accuracy is kept; DARTS 4, trained for a short while to be compared", 1000),
     "search.order": _choice(1, (1, 2), "of the bilevel gradient: 1 takes the weights as they are, 2 differentiates through their next step (DARTS, section 2.3)"),
     "search.inner_learning_rate": _number(None, 0.0, 10.0, "xi of order 2; None: the weights' current rate, as DARTS", optional=True),
     "search.warmup_fraction": _number(0.3, 0.0, 1.0, "share of an iteration's updates that train weights alone; our choice"),
@@ -142,6 +143,7 @@ FIELDS: dict[str, Field] = {
     "network.layers": _integer(5, 3, "cells of the final network; DARTS 20, on ImageNet 14", 200),
     "network.stem": _choice("cifar", ("cifar", "imagenet"), "one convolution, or three that divide the resolution by 8"),
     "network.dtype": _choice("float32", ("float32", "bfloat16"), "of the computation; parameters, statistics of batch norms, losses and optimizers stay float32; our choice"),
+    "network.batch_norm_group": _integer(None, 2, "images whose batch norms' statistics are taken together; None: the whole batch, over all devices, as DARTS; groups that lie on one device need no communication (Hoffer et al. 2017)", 65536, optional=True),
     "network.remat": _flag(False, "whether the backward pass computes the inside of every cell anew, which saves memory and costs time; our choice"),
     "network.depthwise": _choice("auto", ("auto", "shifts", "conv"), "depthwise convolutions as shifted multiply-adds or by XLA's convolution; auto: shifts on the CPU"),
     "network.edges": _choice("auto", ("auto", "scan", "unroll"), "whether a mixed cell loops over its edges; auto: on the CPU"),
@@ -296,6 +298,12 @@ def _validate_together(config):
         raise UsageError(
           f"config.{name}: {config[group][leaf]}; allowed are at least 5, one for every cell of the plan"
         )
+  group = config.network.batch_norm_group
+  for name, size in (("search", config.search.batch_size), ("train", config.train.batch_size)):
+    if group is not None and size % group:
+      raise UsageError(
+        f"config.network.batch_norm_group: {group}; allowed are divisors of config.{name}.batch_size, {size}"
+      )
   if config.train.cutout > 2 * config.data.image_size:
     raise UsageError(
       f"config.train.cutout: {config.train.cutout}; allowed are at most twice config.data.image_size, "

@@ -1,7 +1,7 @@
 """The search: for each iteration build, update, prune, deepen; returns the layered genotype."""
 
+import contextlib
 import dataclasses
-import pathlib
 import time
 from typing import Any
 
@@ -14,17 +14,16 @@ from lfr_darts_jax import bilevel
 from lfr_darts_jax import checkpoint
 from lfr_darts_jax import collapse
 from lfr_darts_jax import deepen
+from lfr_darts_jax import feeds
 from lfr_darts_jax import forecast
+from lfr_darts_jax import parallel
 from lfr_darts_jax import plans
 from lfr_darts_jax import prune
 from lfr_darts_jax import recovery
 from lfr_darts_jax import transplant
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
-from lfr_darts_jax.data import augment
-from lfr_darts_jax.data import batches
 from lfr_darts_jax.data import sources
-from lfr_darts_jax.evaluate import evaluate
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.genotype import edges
@@ -33,10 +32,12 @@ from lfr_darts_jax.journal import Journal
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import Network
 from lfr_darts_jax.network import supernet
+from lfr_darts_jax.parallel import Devices
 from lfr_darts_jax.profiling import Profiler
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.relaxation import mixture_weights
 from lfr_darts_jax.state import SearchState
+from lfr_darts_jax.storage import Path
 
 ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
 
@@ -84,11 +85,12 @@ class Search:
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    dataset: sources.Dataset,
-    workdir: pathlib.Path,
+    dataset: sources.Dataset | sources.StreamedDataset,
+    workdir: Path,
     metrics: Metrics,
     progress: Progress,
     interrupt: Interrupt,
+    devices: Devices | None = None,
   ):
     """Prepares a search.
 
@@ -99,20 +101,20 @@ class Search:
       metrics: where scalars go.
       progress: the line on the terminal.
       interrupt: asked after every dispatch.
+      devices: that share every batch; None for all there are.
 
     Raises:
       UsageError: where the data or the image size do not bear the config, or there are checkpoints but none is whole.
     """
     self._config, self._metrics, self._progress, self._interrupt = config, metrics, progress, interrupt
+    self._devices = devices or parallel.everything()
     self._operations = tuple(config.search.operations)
     self._plan = plans.make(config)
-    images, labels = dataset.train
-    self._mean, self._deviation = augment.statistics(images)
-    self._halves = jnp.asarray(
-      sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
-    )
-    self._split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
-    self._total = forecast.updates_per_iteration(config, len(images))
+    images = dataset.train_images
+    self._halves = sources.halves(images, config.data.search_fraction, config.search.batch_size, config.seed)
+    self._total = forecast.updates_per_iteration(config, images)
+    self._split = feeds.open_split(dataset.train, config, self._devices)
+    self._statistics = self._split.statistics()
     for iteration in self._plan.iterations:
       supernet(config, iteration.layout, self._plan.cells)
     self._profiler = Profiler(workdir, config.profile)
@@ -154,7 +156,7 @@ class Search:
       self._journal.resume(self._metrics.rewind("search", 0, 0, 0))
       place = _Place(0, self._plan.cells, 0, 0.0, 0)
       return place, self._start(place, lambda stopping: None)
-    state, meta = restored
+    state, meta = self._devices.replicate(restored[0]), restored[1]
     place, step = _Place.from_json(meta, self._plan), int(state.step)
     event_step = place.iteration * self._total + step
     self._journal.resume(self._metrics.rewind("search", place.iteration, step, event_step))
@@ -169,19 +171,8 @@ class Search:
 
   def _iterate(self, place, state):
     """One iteration, from wherever it stands: updates and rounds of pruning, then derivation and deepening."""
-    iteration = self._plan.iterations[place.iteration]
-    rounds = iteration.round_steps(self._total)
-    updates, step = self._updates(place), int(state.step)
-    chunk = self._config.search.updates_per_dispatch
-    while step < self._total:
-      boundary = rounds[place.pruned][0] if place.pruned < len(rounds) else self._total
-      # Dispatches end at fixed steps, so that a resumed run repeats the same ones.
-      state, step = self._dispatch(place, updates, state, min(boundary, self._total, (step // chunk + 1) * chunk))
-      while place.pruned < len(rounds) and step >= rounds[place.pruned][0]:
-        state = self._prune(place, state, rounds[place.pruned][1])
-        updates = self._updates(place)
-      place.seconds = time.monotonic() - self._started
-      self._safe_point(place, state)
+    with contextlib.closing(self._open_feed(place)) as feed:
+      state = self._update(place, state, feed)
     # Where a signal finds the search before its next iteration begins, it will end this one again.
     updated = dataclasses.replace(place), state
     save = lambda stopping: self._save(*updated, stopping)
@@ -193,7 +184,31 @@ class Search:
       place.iteration += 1
     return place, state
 
-  def _dispatch(self, place, updates, state, stop):
+  def _update(self, place, state, feed):
+    """The updates of an iteration, and its rounds of pruning."""
+    rounds = self._plan.iterations[place.iteration].round_steps(self._total)
+    updates, step = self._updates(place), int(state.step)
+    chunk = self._config.search.updates_per_dispatch
+    while step < self._total:
+      boundary = rounds[place.pruned][0] if place.pruned < len(rounds) else self._total
+      # Dispatches end at fixed steps, so that a resumed run repeats the same ones.
+      stop = min(boundary, self._total, (step // chunk + 1) * chunk)
+      state, step = self._dispatch(place, updates, state, feed.take(step, stop), stop)
+      while place.pruned < len(rounds) and step >= rounds[place.pruned][0]:
+        state = self._prune(place, state, rounds[place.pruned][1])
+        updates = self._updates(place)
+      place.seconds = time.monotonic() - self._started
+      self._safe_point(place, state)
+    return state
+
+  def _open_feed(self, place):
+    search = self._config.search
+    # A stream has another order wherever the key in the state has, and skips alphas' batches of the warm-up.
+    order = self._config.seed, 5, place.iteration, place.retries
+    begins = 0, bilevel.warmup_updates(self._config, self._total)
+    return self._split.feed(self._halves, search.batch_size, order, begins, search.updates_per_dispatch)
+
+  def _dispatch(self, place, updates, state, feed, stop):
     iteration = self._plan.iterations[place.iteration]
     start = int(state.step)
     if not updates.compiled:
@@ -202,12 +217,12 @@ class Search:
         forecast.SEARCH_BUILD, work, f"compiling a supernet of {len(iteration.layout)} layers"
       ):
         self._interrupt.meanwhile(
-          lambda: updates.compile(state, self._split, self._halves),
+          lambda: updates.compile(state, feed),
           lambda stopping: self._save(place, state, stopping),
         )
     began = time.monotonic()
     with self._profiler.dispatch(f"search_{place.iteration + 1}"):
-      state, sums = updates.run(state, self._split, self._halves, stop)
+      state, sums = updates.run(state, feed, stop)
       sums = bilevel.Sums(*map(np.asarray, sums))
     seconds = time.monotonic() - began
     recovery.check(stop, {"alphas": state.alphas})
@@ -233,7 +248,7 @@ class Search:
   def _weights(self, place, state):
     by_name = {cell.name: cell for cell in place.cells}
     return {
-      name: np.asarray(mixture_weights(a, jnp.array(by_name[name].live(self._operations))))
+      name: np.asarray(mixture_weights(np.asarray(a), jnp.array(by_name[name].live(self._operations))))
       for name, a in state.alphas.items()
     }
 
@@ -280,11 +295,11 @@ class Search:
     place.cells = tuple(reduced.get(cell.name, cell) for cell in place.cells)
     layout = self._plan.iterations[place.iteration].layout
     params = transplant.restrict(state.params, layout, place.cells)
-    updates = self._updates(place)
+    initial = self._updates(place).weight_optimizer.init(params)
     return state.replace(
       params=params,
       batch_stats=transplant.restrict(state.batch_stats, layout, place.cells),
-      weight_state=transplant.graft(updates.weight_optimizer.init(params), state.weight_state),
+      weight_state=self._devices.replicate(transplant.graft(initial, state.weight_state)),
     )
 
   def _finish(self, place, state, save):
@@ -309,16 +324,9 @@ class Search:
     count = self._halves.shape[1]
     work = forecast.evaluate_seconds(self._config, self._plan.iterations[place.iteration].layout, place.cells, count)
     with self._progress.waiting(forecast.SEARCH_BUILD, work, f"testing the supernet on {count} validation images"):
-      tested = evaluate(
-        self._network(place),
-        {"params": state.params, "batch_stats": state.batch_stats},
-        self._split,
-        self._halves[1],
-        self._config.search.batch_size,
-        self._mean,
-        self._deviation,
-        weights,
-      )
+      variables = {"params": state.params, "batch_stats": state.batch_stats}
+      size = self._config.search.batch_size
+      tested = self._split.evaluate(self._network(place), variables, self._halves[1], size, self._statistics, weights)
     return 1 - tested.error / 100
 
   def _deepen(self, place, state, save):
@@ -330,11 +338,12 @@ class Search:
     if not new.inherit:
       return fresh
     inherit = lambda f, b: deepen.inherit(f, b, old.layout, new.layout)
-    return fresh.replace(
+    inherited = fresh.replace(
       params=inherit(fresh.params, state.params),
       batch_stats=inherit(fresh.batch_stats, state.batch_stats),
       weight_state=deepen.inherit_momentum(fresh.weight_state, state.weight_state, old.layout, new.layout),
     )
+    return self._devices.replicate(inherited)
 
   def _network(self, place) -> Network:
     return supernet(self._config, self._plan.iterations[place.iteration].layout, place.cells)
@@ -346,16 +355,16 @@ class Search:
       self._network(place),
       iteration.searched,
       self._total,
-      self._mean,
-      self._deviation,
+      *self._statistics,
       iteration.skip_dropout,
+      self._devices,
     )
 
   def _start(self, place, save) -> SearchState:
     layout = self._plan.iterations[place.iteration].layout
     work = forecast.build_seconds(layout, place.cells)
     with self._progress.waiting(forecast.SEARCH_BUILD, work, f"building a supernet of {len(layout)} layers"):
-      return self._interrupt.meanwhile(lambda: self._initial(place), save)
+      return self._devices.replicate(self._interrupt.meanwhile(lambda: self._initial(place), save))
 
   def _initial(self, place) -> SearchState:
     iteration = self._plan.iterations[place.iteration]
@@ -368,7 +377,7 @@ class Search:
       name: ALPHA_SCALE * jax.random.normal(k, (rows, columns))
       for name, k in zip(iteration.searched, keys, strict=True)
     }
-    image = jax.ShapeDtypeStruct((1, *self._split.images.shape[1:]), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *self._split.image_shape), jnp.float32)
     variables = network.lazy_init(weight_key, image, alphas)
     return SearchState(
       step=jnp.int32(0),
@@ -395,6 +404,7 @@ class Search:
     """Saves where it is due, or `now`; never what could not be gone on with."""
     if now or self._checkpoints.due:
       recovery.check(int(state.step), state)
+      self._metrics.flush()
       self._checkpoints.save(self._number(place, state), state, place.to_json())
 
   def _number(self, place, state):

@@ -8,6 +8,8 @@ import types
 from typing import Any
 from typing import TypeVar
 
+from lfr_darts_jax import processes
+
 POLL_SECONDS = 0.1
 Result = TypeVar("Result")
 
@@ -21,19 +23,29 @@ class Interrupted(Exception):
 
 
 class Interrupt:
-  """Remembers the first SIGINT or SIGTERM while it is entered; a second one ends the process at once."""
+  """Remembers the first SIGINT or SIGTERM while it is entered; a second one ends the process at once.
+
+  It can be entered again inside itself, in any thread.
+  """
 
   def __init__(self) -> None:
     self._number: int | None = None
     self._before: dict[int, object] = {}
+    self._lock, self._entered = threading.Lock(), 0
 
   def __enter__(self) -> "Interrupt":
-    self._before = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
+    with self._lock:
+      if not self._entered:
+        self._before = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
+      self._entered += 1
     return self
 
   def __exit__(self, *unused: object) -> None:
-    for number, handler in self._before.items():
-      signal.signal(number, handler)  # type: ignore[arg-type]
+    with self._lock:
+      self._entered -= 1
+      if not self._entered:
+        for number, handler in self._before.items():
+          signal.signal(number, handler)  # type: ignore[arg-type]
 
   def _remember(self, number: int, frame: types.FrameType | None) -> None:
     if self._number is not None:
@@ -51,16 +63,17 @@ class Interrupt:
       Interrupted: where a signal had come before `save` was called. One that comes meanwhile waits for the next point,
         since `save` did not know of it.
     """
-    number = self._number or (signal.SIGTERM if preempted else None)
-    save(number is not None)
-    if number is not None:
+    # One process that is to stop stops all of them, at the same point.
+    number = processes.largest(self._number or (signal.SIGTERM if preempted else 0))
+    save(number != 0)
+    if number:
       raise Interrupted(number)
 
   def meanwhile(self, work: Callable[[], Result], save: Callable[[bool], None]) -> Result:
     """Waits for long work, during which the state does not change, and stops as soon as a signal comes.
 
     Python's signal handlers wait until a call into the compiler returns, so the work is done in a thread, which is left
-    behind where the run stops.
+    behind where the run stops. Several processes wait for its end, since a single one can't save what all have.
 
     Args:
       work: what to do.
@@ -82,6 +95,8 @@ class Interrupt:
 
     threading.Thread(target=target, daemon=True).start()
     while not futures.wait([future], POLL_SECONDS).done:
-      if self._number is not None:
+      if self._number is not None and processes.count() == 1:
         self.safe_point(save)
-    return future.result()
+    result = future.result()
+    processes.catch_up("long work")
+    return result

@@ -1,6 +1,5 @@
 """What a run has left in its work directory, read back: bounded, checked, refused in one line."""
 
-import pathlib
 from typing import Any
 
 import ml_collections
@@ -12,9 +11,10 @@ from lfr_darts_jax import reading
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
+from lfr_darts_jax.storage import Path
 
 
-def config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+def config(workdir: Path) -> ml_collections.ConfigDict:
   """The config of a work directory.
 
   Raises:
@@ -29,7 +29,7 @@ def config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     raise UsageError(f"{workdir / places.CONFIG}: {error}") from None
 
 
-def genotype(workdir: pathlib.Path) -> genotypes.Genotype | None:
+def genotype(workdir: Path) -> genotypes.Genotype | None:
   """The genotype of a work directory, None where there is none yet.
 
   Raises:
@@ -45,7 +45,7 @@ def genotype(workdir: pathlib.Path) -> genotypes.Genotype | None:
     raise UsageError(f"{path}: {error}") from None
 
 
-def search_seconds(workdir: pathlib.Path) -> float | None:
+def search_seconds(workdir: Path) -> float | None:
   """How long the search of a work directory took, None before its end and where there was none.
 
   Raises:
@@ -58,7 +58,18 @@ def search_seconds(workdir: pathlib.Path) -> float | None:
   return float(reading.numbers(summary.get("search_seconds"), f"{path}: search_seconds", low=0))
 
 
-def findings(workdir: pathlib.Path) -> list[collapse.Finding]:
+def validation_accuracy(workdir: Path) -> float:
+  """Of the last supernet of a search that is done, from 0 to 1.
+
+  Raises:
+    UsageError: where its file can't be read.
+  """
+  path = workdir / places.SEARCH_SUMMARY
+  summary = reading.read_json(path, places.MAX_BYTES)
+  return float(reading.numbers(summary.get("validation_accuracy"), f"{path}: validation_accuracy", low=0))
+
+
+def findings(workdir: Path) -> list[collapse.Finding]:
   """The signs of collapse in the search of a work directory; none before its end and where there was none.
 
   Raises:
@@ -73,7 +84,7 @@ def findings(workdir: pathlib.Path) -> list[collapse.Finding]:
     raise UsageError(f"{path}: {error}") from None
 
 
-def result(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any] | None:
+def result(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any] | None:
   """What the `result.json` of a work directory holds, None before the test.
 
   Args:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import contextlib
 import json
 import os
-import pathlib
+import re
 import shlex
 import signal
 import sys
@@ -20,6 +20,7 @@ from ml_collections import config_flags
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import files
 from lfr_darts_jax import reading
+from lfr_darts_jax import storage
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
@@ -40,6 +41,12 @@ _MODE = flags.DEFINE_enum("mode", "run", MODES, "What to do.")
 _GENOTYPE = flags.DEFINE_string(
   "genotype", None, f"Genotype file, or {', '.join(BUILT_IN)}; takes the place of the search."
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed", False, "Join the processes of this TPU pod, Slurm, Kubernetes or Open MPI job."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no cluster tells it.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are, with --coordinator.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0, with --coordinator.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -51,9 +58,10 @@ def read_genotype(name: str) -> Genotype:
   """
   if name in BUILT_IN:
     return BUILT_IN[name]
-  if not os.path.isfile(name):
+  path = storage.path(name)
+  if not storage.is_file(path):
     raise UsageError(f"genotype: {name} is no file; allowed are a file and {', '.join(BUILT_IN)}")
-  return parse(reading.read_text(pathlib.Path(name), MAX_CHARACTERS))
+  return parse(reading.read_text(path, MAX_CHARACTERS))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -63,6 +71,7 @@ def main(argv: Sequence[str]) -> None:
   from lfr_darts_jax.report import drawing
   from lfr_darts_jax.report import page
 
+  _connect()
   if len(argv) > 1:
     raise UsageError(f"arguments: {' '.join(argv[1:])}; allowed are flags alone")
   config, mode = flags.FLAGS.config, _MODE.value
@@ -72,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
     return
   if _WORKDIR.value is None:
     raise UsageError(f"workdir: not given; --mode={mode} allows a directory that can be written")
-  workdir, command = pathlib.Path(_WORKDIR.value), f"{PROGRAM} {shlex.join(sys.argv[1:])}"
+  workdir, command = storage.path(_WORKDIR.value), f"{PROGRAM} {shlex.join(sys.argv[1:])}"
   if mode == "run":
     pipeline.run(config, workdir, given, command=command)
   elif mode == "search":
@@ -87,8 +96,35 @@ def main(argv: Sequence[str]) -> None:
     print(*drawing.save_all(workdir / "cells", (given or _genotype_of_workdir()).cells), sep="\n")
 
 
+def _connect() -> None:
+  """Joins the other processes where there are any; only the first one goes on to print."""
+  told = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  if not _DISTRIBUTED.value and told == (None, None, None):
+    return
+  if _DISTRIBUTED.value and told != (None, None, None):
+    raise UsageError("distributed: with --coordinator; allowed is one of them")
+  if not _DISTRIBUTED.value:
+    _check_processes(*told)
+  from lfr_darts_jax import processes
+
+  processes.connect(*told)
+  if not processes.primary():
+    sys.stdout = open(os.devnull, "w")
+
+
+def _check_processes(coordinator: str | None, count: int | None, index: int | None) -> None:
+  if None in (coordinator, count, index):
+    raise UsageError("coordinator: not given with num_processes and process_id; allowed are all three, or none")
+  if not re.fullmatch(r".+:[0-9]{1,5}", coordinator or ""):
+    raise UsageError(f"coordinator: {coordinator}; allowed is HOST:PORT")
+  if (count or 0) < 1:
+    raise UsageError(f"num_processes: {count}; allowed are integers from 1")
+  if not 0 <= (index or 0) < (count or 0):
+    raise UsageError(f"process_id: {index}; allowed are integers from 0 to {(count or 0) - 1}")
+
+
 def _genotype_of_workdir() -> Genotype:
-  path = pathlib.Path(_WORKDIR.value or "", places.GENOTYPE)
+  path = storage.path(_WORKDIR.value or "") / places.GENOTYPE
   if _WORKDIR.value is None or not path.exists():
     raise UsageError(
       f"genotype: not given; --mode={_MODE.value} allows a file, a built-in name, or a workdir that has one"
@@ -198,7 +234,19 @@ def _guarded(argv: Sequence[str]) -> None:
   except OSError as error:
     _report(error, 1, files.explain(error))
   except Exception as error:  # Whatever went wrong, a user gets one line.
-    _report(error, 1, f"{type(error).__name__}: {error}")
+    _report(error, 1, _explain(error))
+
+
+def _explain(error: Exception) -> str:
+  from lfr_darts_jax import processes
+
+  text = f"{type(error).__name__}: {error}"
+  # Without a device at all there is no count of processes either.
+  if not processes.connected() or "RESOURCE_EXHAUSTED" in text:
+    return text
+  return (
+    f"another process of this run may have ended; the same command, started again on all of them, continues ({text})"
+  )
 
 
 def _report(error: BaseException, status: int, text: str = "") -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 import io
 import itertools
 import json
-import pathlib
+import time
 from typing import Any
 
 import ml_collections
@@ -13,18 +13,22 @@ from PIL import Image
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import files
+from lfr_darts_jax import processes
 from lfr_darts_jax import reading
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
 from lfr_darts_jax.events import Events
+from lfr_darts_jax.storage import Path
+from lfr_darts_jax.storage import Staged
 
-NAME, PHASES = "metrics.jsonl", ("search", "train", "test")
+NAME, EVENTS, PHASES = "metrics.jsonl", "tensorboard", ("search", "train", "test")
+PUT_SECONDS = 60  # A store gets whole files alone, which lines would be too many of.
 OUTCOME = "entropy/"  # Begins a name in the last line of an iteration of the search, and in no other.
 # The largest entry is the end of an iteration that searches all cells, with 16 nodes: 0.2 MB.
 MAX_LINE, MAX_BYTES = 1_000_000, 1_000_000_000
 
 
-def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
+def read(workdir: Path) -> list[dict[str, Any]]:
   """The entries of a work directory's `metrics.jsonl`, without the half of a line that a killed process left.
 
   Raises:
@@ -49,9 +53,13 @@ def _entry(line, name):
 
 
 class Metrics:
-  """Writes scalars and arrays of a run by step, never by clock, so that a resumed run writes the same lines."""
+  """Writes scalars and arrays of a run by step, never by clock, so that a resumed run writes the same lines.
 
-  def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
+  Of several processes, the first one writes. In a directory they are there at once, in a store from time to time, and
+  when `flush` or `close` is called.
+  """
+
+  def __init__(self, workdir: Path, config: ml_collections.ConfigDict):
     """Opens `metrics.jsonl` and the TensorBoard events of a work directory.
 
     Args:
@@ -60,8 +68,9 @@ class Metrics:
     """
     rows = [f"|{name}|{value}|" for name, value in schema.flatten(config).items()]
     self._config = "\n".join(["|field|value|", "|---|---|", *rows])
-    self._path = workdir / NAME
-    self._events = workdir / "tensorboard"
+    self._workdir = workdir
+    self._opened: Staged | None = None
+    self._put = time.monotonic()
     self._writers: dict[str, Events] = {}
 
   def rewind(self, phase: str, iteration: int, step: int, event_step: int) -> list[dict[str, Any]]:
@@ -72,6 +81,9 @@ class Metrics:
     Returns:
       The entries that are left.
     """
+    return processes.agree(lambda: self._rewind(phase, iteration, step, event_step))
+
+  def _rewind(self, phase, iteration, step, event_step):
     self.close()
     self._writer(phase, purge_step=event_step)
     if not self._path.exists():
@@ -94,8 +106,10 @@ class Metrics:
       event_step: the step under which TensorBoard shows them.
 
     Raises:
-      OSError: where the disk takes no more; the last line may be a half.
+      OSError: where the disk takes no more, the last line may be a half; or where a store can't be reached.
     """
+    if not processes.primary():
+      return
     entry = {"phase": phase, "iteration": iteration, "step": step, **{k: _plain(v) for k, v in values.items()}}
     with files.writing(self._path), self._path.open("a") as file:
       file.write(json.dumps(entry) + "\n")
@@ -106,20 +120,42 @@ class Metrics:
       elif isinstance(value, np.ndarray):
         writer.histogram(name, value, event_step)
     writer.flush()
+    if time.monotonic() - self._put >= PUT_SECONDS:
+      self.flush()
 
   def write_image(self, name: str, png: bytes) -> None:
     """Shows a PNG in TensorBoard."""
+    if not processes.primary():
+      return
     with Image.open(io.BytesIO(png)) as image:
       self._writer("pictures").image(name, np.asarray(image.convert("RGB")))
 
+  def flush(self) -> None:
+    """Has a store hold all that was written so far; a checkpoint must not be ahead of it."""
+    if self._opened:
+      self._opened.put()
+    self._put = time.monotonic()
+
   def close(self) -> None:
-    """Writes out what the event files still lack; what is written later goes into new ones."""
+    """Writes out what the event files and a store still lack; what is written later goes into new event files."""
     while self._writers:
       self._writers.popitem()[1].close()
+    if self._opened:
+      self._opened.close()
+      self._opened = None
+
+  @property
+  def _staged(self):
+    self._opened = self._opened or Staged(self._workdir, NAME)
+    return self._opened
+
+  @property
+  def _path(self):
+    return self._staged.here / NAME
 
   def _writer(self, phase, purge_step=None):
     if phase not in self._writers:
-      self._writers[phase] = Events(self._events / phase, purge_step)
+      self._writers[phase] = Events(self._staged.here / EVENTS / phase, purge_step)
       self._writers[phase].text("config", self._config)
     return self._writers[phase]
 

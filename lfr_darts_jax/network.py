@@ -11,7 +11,9 @@ from lfr_darts_jax import genotype
 from lfr_darts_jax.cell import Cell
 from lfr_darts_jax.convolution import kernel_init
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.operations import batch_norm
+from lfr_darts_jax.norm import WHOLE_BATCH
+from lfr_darts_jax.norm import Batching
+from lfr_darts_jax.norm import batch_norm
 from lfr_darts_jax.operations import convolution
 
 STEM_MULTIPLIER = 3  # DARTS: the CIFAR stem is three times as wide as the first node.
@@ -41,6 +43,7 @@ class Network(nn.Module):
     remat: whether the backward pass computes the inside of every cell anew instead of keeping it; where mixed cells
       loop over their edges, derived ones of a supernet then do too.
     dtype: "bfloat16" to compute in it, else in the type of the images; parameters, statistics and logits keep theirs.
+    batching: see `norm.Batching`.
   """
 
   layout: tuple[str, ...]
@@ -55,6 +58,7 @@ class Network(nn.Module):
   depthwise: str = "auto"
   remat: bool = False
   dtype: str = "float32"
+  batching: Batching = WHOLE_BATCH
 
   @nn.compact
   def __call__(
@@ -85,10 +89,10 @@ class Network(nn.Module):
       images = images.astype(jnp.bfloat16)
     if self.stem == "cifar":
       x = convolution(STEM_MULTIPLIER * self.channels, (3, 3), padding=1, name="stem")(images)
-      before = previous = batch_norm(train, name="stem_norm")(x)
+      before = previous = batch_norm(x, train, self.batching, name="stem_norm")
       reduced = False
     else:
-      before, previous = ImagenetStem(self.channels, name="stem")(images, train)
+      before, previous = ImagenetStem(self.channels, self.batching, name="stem")(images, train)
       reduced = True
     channels, auxiliary = self.channels, None
     for i, name in enumerate(self.layout):
@@ -99,13 +103,13 @@ class Network(nn.Module):
       # A loop over edges recomputes by itself; other recomputation XLA's CPU backend takes for repetition and undoes.
       cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat and not looped else Cell
       how = "scan" if looped else "unroll"
-      settings = channels, reduced, self.searching, self.operations, how, self.depthwise
+      settings = channels, reduced, self.searching, self.operations, how, self.depthwise, self.batching
       cell = cell_class(cells[name], *settings, name=f"layer_{i}")
       before, previous = previous, cell(before, previous, mixture, train, drop_path, skip_dropout)
       reduced = reducing
       if self.auxiliary and i == last_reduction and (train or self.is_initializing()):
         norm_last = self.stem == "cifar"
-        auxiliary = AuxiliaryHead(self.num_classes, norm_last, name="auxiliary")(previous, train)
+        auxiliary = AuxiliaryHead(self.num_classes, norm_last, self.batching, name="auxiliary")(previous, train)
     features = jnp.mean(_at_least_float32(previous), axis=(1, 2))
     return Outputs(nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")(features), auxiliary)
 
@@ -132,6 +136,7 @@ class ImagenetStem(nn.Module):
   """DARTS's ImageNet stem: the first layer sees a quarter of the resolution from two before, an eighth from before."""
 
   channels: int
+  batching: Batching
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -142,7 +147,7 @@ class ImagenetStem(nn.Module):
     ):
       x = nn.relu(x) if relu_first else x
       x = convolution(features, (3, 3), strides=2, padding=1, name=f"conv_{i}")(x)
-      x = batch_norm(train)(x)
+      x = batch_norm(x, train, self.batching)
       outputs.append(x)
     return outputs[1], outputs[2]
 
@@ -155,10 +160,12 @@ class AuxiliaryHead(nn.Module):
   Attributes:
     num_classes: size of the output.
     norm_last: batch norm after the second convolution; DARTS's ImageNet head lacks it.
+    batching: see `norm.Batching`.
   """
 
   num_classes: int
   norm_last: bool
+  batching: Batching
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -166,9 +173,9 @@ class AuxiliaryHead(nn.Module):
     window = tuple(min(max(5, n // 2 + 1), n - 1) for n in sizes)
     stride = tuple(n - w for n, w in zip(sizes, window, strict=False))
     x = nn.avg_pool(nn.relu(x), window, stride)
-    x = nn.relu(batch_norm(train)(convolution(128, (1, 1))(x)))
+    x = nn.relu(batch_norm(convolution(128, (1, 1))(x), train, self.batching))
     x = convolution(768, (2, 2), padding="VALID")(x)
-    x = nn.relu(batch_norm(train)(x) if self.norm_last else x)
+    x = nn.relu(batch_norm(x, train, self.batching) if self.norm_last else x)
     return nn.Dense(self.num_classes, kernel_init=kernel_init)(_at_least_float32(x.reshape(x.shape[0], -1)))
 
 
@@ -195,6 +202,7 @@ def supernet(config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: 
     depthwise=config.network.depthwise,
     remat=config.network.remat,
     dtype=config.network.dtype,
+    batching=Batching(group=config.network.batch_norm_group),
   )
 
 
@@ -219,6 +227,7 @@ def final_network(config: ml_collections.ConfigDict, cells: genotype.Genotype) -
     depthwise=config.network.depthwise,
     remat=config.network.remat,
     dtype=config.network.dtype,
+    batching=Batching(group=config.network.batch_norm_group),
   )
 
 

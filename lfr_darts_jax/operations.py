@@ -21,6 +21,9 @@ from lfr_darts_jax.convolution import dot_general
 from lfr_darts_jax.convolution import kernel_init
 from lfr_darts_jax.convolution import like_input
 from lfr_darts_jax.depthwise import DepthwiseConv
+from lfr_darts_jax.norm import WHOLE_BATCH
+from lfr_darts_jax.norm import Batching
+from lfr_darts_jax.norm import batch_norm
 from lfr_darts_jax.pooling import avg_pool
 from lfr_darts_jax.pooling import max_pool
 
@@ -37,23 +40,6 @@ convolution = functools.partial(
 )
 
 
-class BatchNorm(nn.BatchNorm):
-  """Flax's, with an output of the input's type; statistics and the norm itself are in float32 at least."""
-
-  def __call__(
-    self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
-  ) -> jax.Array:
-    """Normalises `[batch, height, width, channels]`; arguments as of Flax's."""
-    return super().__call__(x, use_running_average, mask=mask).astype(x.dtype)
-
-
-def batch_norm(train: bool, affine: bool = True, name: str | None = None) -> BatchNorm:
-  """Batch norm with PyTorch's defaults: momentum 0.1 there is 0.9 here, epsilon 1e-5."""
-  return BatchNorm(
-    use_running_average=not train, momentum=0.9, epsilon=1e-5, use_scale=affine, use_bias=affine, name=name
-  )
-
-
 class Operation(nn.Module):
   """What all candidates share.
 
@@ -62,12 +48,18 @@ class Operation(nn.Module):
     stride: step between outputs, in pixels.
     searching: whether batch norms lack affine parameters and follow pools too.
     depthwise: the method of depthwise convolutions, see `depthwise.depthwise`.
+    batching: see `norm.Batching`.
   """
 
   channels: int
   stride: int
   searching: bool
   depthwise: str = "auto"
+  batching: Batching = WHOLE_BATCH
+
+  def batch_norm(self, x: jax.Array, train: bool) -> jax.Array:
+    """Batch norm, with affine parameters in a final network."""
+    return batch_norm(x, train, self.batching, affine=not self.searching)
 
 
 class Zero(Operation):
@@ -84,7 +76,7 @@ class MaxPool(Operation):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     x = max_pool(x, self.stride)
-    return batch_norm(train, affine=False)(x) if self.searching else x
+    return self.batch_norm(x, train) if self.searching else x
 
 
 class AvgPool(Operation):
@@ -93,7 +85,7 @@ class AvgPool(Operation):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     y = avg_pool(x, self.stride, self.depthwise)
-    return batch_norm(train, affine=False)(y) if self.searching else y
+    return self.batch_norm(y, train) if self.searching else y
 
 
 class FactorizedReduce(Operation):
@@ -114,7 +106,7 @@ class FactorizedReduce(Operation):
       ],
       axis=-1,
     )
-    return batch_norm(train, affine=not self.searching)(x)
+    return self.batch_norm(x, train)
 
 
 class SkipConnect(Operation):
@@ -122,7 +114,9 @@ class SkipConnect(Operation):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    return x if self.stride == 1 else FactorizedReduce(self.channels, self.stride, self.searching)(x, train)
+    if self.stride == 1:
+      return x
+    return FactorizedReduce(self.channels, self.stride, self.searching, batching=self.batching)(x, train)
 
 
 class ReluConvNorm(Operation):
@@ -130,7 +124,7 @@ class ReluConvNorm(Operation):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    return batch_norm(train, affine=not self.searching)(pointwise(self.channels)(nn.relu(x)))
+    return self.batch_norm(pointwise(self.channels)(nn.relu(x)), train)
 
 
 class SepConv(Operation):
@@ -143,7 +137,7 @@ class SepConv(Operation):
     for features, stride in ((x.shape[-1], self.stride), (self.channels, 1)):
       x = DepthwiseConv(self.size, stride, method=self.depthwise)(nn.relu(x))
       x = pointwise(features)(x)
-      x = batch_norm(train, affine=not self.searching)(x)
+      x = self.batch_norm(x, train)
     return x
 
 
@@ -155,7 +149,7 @@ class DilConv(Operation):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     x = DepthwiseConv(self.size, self.stride, 2, self.depthwise)(nn.relu(x))
-    return batch_norm(train, affine=not self.searching)(pointwise(self.channels)(x))
+    return self.batch_norm(pointwise(self.channels)(x), train)
 
 
 class Conv7x1(Operation):
@@ -165,7 +159,7 @@ class Conv7x1(Operation):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     x = convolution(self.channels, (1, 7), (1, self.stride), ((0, 0), (3, 3)))(nn.relu(x))
     x = convolution(self.channels, (7, 1), (self.stride, 1), ((3, 3), (0, 0)))(x)
-    return batch_norm(train, affine=not self.searching)(x)
+    return self.batch_norm(x, train)
 
 
 OPERATIONS: dict[str, Callable[..., Operation]] = {

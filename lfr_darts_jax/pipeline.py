@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 from importlib import metadata
 import json
-import pathlib
 import time
 from typing import Any
 
@@ -16,11 +15,16 @@ from lfr_darts_jax import compilation
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import cost
 from lfr_darts_jax import driver
+from lfr_darts_jax import feeds
 from lfr_darts_jax import forecast
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import kept
 from lfr_darts_jax import metrics
+from lfr_darts_jax import parallel
 from lfr_darts_jax import predictor
+from lfr_darts_jax import processes
+from lfr_darts_jax import seeds
+from lfr_darts_jax import storage
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.data import sources
@@ -35,12 +39,13 @@ from lfr_darts_jax.report import drawing
 from lfr_darts_jax.report import mistakes
 from lfr_darts_jax.report import page
 from lfr_darts_jax.report import record as records
+from lfr_darts_jax.storage import Path
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 FROM_PYTHON = "(called from Python)"
 
 
-def search(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, command: str = FROM_PYTHON) -> Genotype:
+def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: str = FROM_PYTHON) -> Genotype:
   """Searches a layered genotype, or returns that of a directory whose search is done.
 
   Args:
@@ -61,7 +66,7 @@ def search(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, co
 
 
 def train(
-  config: ml_collections.ConfigDict, genotype: Genotype, workdir: str | pathlib.Path, *, command: str = FROM_PYTHON
+  config: ml_collections.ConfigDict, genotype: Genotype, workdir: str | Path, *, command: str = FROM_PYTHON
 ) -> dict[str, Any]:
   """Trains the network of a genotype from scratch and tests it.
 
@@ -85,7 +90,7 @@ def train(
 
 def run(
   config: ml_collections.ConfigDict,
-  workdir: str | pathlib.Path,
+  workdir: str | Path,
   genotype: Genotype | None = None,
   *,
   command: str = FROM_PYTHON,
@@ -106,7 +111,7 @@ def describe(config: ml_collections.ConfigDict, genotype: Genotype) -> dict[str,
   return {**cost.describe(network, shape), "layers": len(network.layout)}
 
 
-def evaluate(workdir: str | pathlib.Path) -> dict[str, Any]:
+def evaluate(workdir: str | Path) -> dict[str, Any]:
   """Tests the trained network of a directory again.
 
   Returns:
@@ -116,14 +121,17 @@ def evaluate(workdir: str | pathlib.Path) -> dict[str, Any]:
     UsageError: where the directory holds no trained network.
   """
   trained = predictor.load(workdir)
-  result = trained.count(sources.load(trained.config).test())
+  devices = parallel.everything()
+  devices.check("train.batch_size", trained.config.train.batch_size, None)
+  test = sources.open_dataset(trained.config).test()
+  result = trained.count(feeds.open_split(test, trained.config, devices))
   return {"test_error": result.error, "top5_error": result.top5_error, "images": result.total}
 
 
 @contextlib.contextmanager
 def _open(config, workdir, command):
   schema.validate(config)
-  workdir = pathlib.Path(workdir)
+  workdir = storage.path(workdir)
   with places.alone(workdir):
     yield _Run(config, workdir, command)
 
@@ -131,25 +139,39 @@ def _open(config, workdir, command):
 class _Run:
   """A work directory and what its phases share: data, metrics, progress."""
 
-  def __init__(self, config, workdir, command):
+  def __init__(self, config, workdir, command, devices=None, dataset=None, interrupt=None):
     compilation.keep()
     self._config, self._workdir, self._command = config, workdir, command
+    self._devices = devices or parallel.everything()
+    for phase in ("search", "train"):
+      size = config[phase].batch_size
+      self._devices.check(f"{phase}.batch_size", size, config.network.batch_norm_group)
     self._genotype_path = self._workdir / places.GENOTYPE
-    places.check(self._workdir, schema.flatten(config))
-    # What can't be read again is refused before anything is written.
+    processes.agree(self._check)
+    self._dataset = dataset or sources.open_dataset(config)
+    trainer.check_batch_size(config, self._dataset.train_images)
+    if self._dataset.skipped:
+      print(f"{len(self._dataset.skipped)} files of the image folder can't be read and are left out", flush=True)
+    self._metrics, self._progress = metrics.Metrics(self._workdir, config), None
+    self._interrupt = interrupt or Interrupt()
+
+  def _check(self):
+    """Refuses what can't be gone on with, before anything is written."""
+    places.check(self._workdir, schema.flatten(self._config))
     metrics.read(self._workdir)
     if (self._workdir / places.CONFIG).exists():
       records.read(self._workdir)
-    self._dataset = sources.load(config)
-    trainer.check_batch_size(config, len(self._dataset.train[0]))
-    if self._dataset.skipped:
-      print(f"{len(self._dataset.skipped)} files of the image folder can't be read and are left out", flush=True)
-    self._metrics, self._progress, self._interrupt = metrics.Metrics(self._workdir, config), None, Interrupt()
+
+  def _genotype(self):
+    """That of the directory, or None."""
+    kept_genotype = lambda: kept.genotype(self._workdir)
+    text = processes.agree(lambda: there.to_json() if (there := kept_genotype()) else None)
+    return genotypes.parse(text) if text else None
 
   def set_genotype(self, genotype):
     """Takes a given genotype in place of a search."""
     final_network(self._config, genotypes.parse(genotype.to_json()))
-    there = kept.genotype(self._workdir)
+    there = self._genotype()
     if there is not None:
       if there != genotype:
         raise UsageError(f"genotype: {self._genotype_path} holds another; allowed is the same one, or a new workdir")
@@ -159,66 +181,111 @@ class _Run:
 
   def _begin(self):
     """Claims the directory for this config, once nothing is left that could be refused."""
-    places.claim(self._workdir, schema.flatten(self._config), self._command)
+    processes.agree(lambda: places.claim(self._workdir, schema.flatten(self._config), self._command))
 
   def _keep(self, genotype):
     for cell in genotype.cells:
       self._metrics.write_image(f"cells/{cell.name}", drawing.render(drawing.cell(cell), "png"))
     self._metrics.close()
-    write_atomically(self._genotype_path, genotype.to_json())
+    processes.agree(lambda: write_atomically(self._genotype_path, genotype.to_json()))
 
   def search(self):
     """Searches, unless there is a genotype; stops before anything is trained on a search that has collapsed."""
-    there = kept.genotype(self._workdir)
-    found = self._search() if there is None else there
-    collapse.stop(self._config.search, kept.findings(self._workdir))
+    found = self._genotype()
+    if found is None:
+      found = self._search() if self._config.search.num_seeds == 1 else self._search_with_seeds()
+    collapse.stop(self._config.search, collapse.parse(processes.agree(self._findings)))
     return found
 
-  def _search(self):
+  def _findings(self):
+    return [dataclasses.asdict(finding) for finding in kept.findings(self._workdir)]
+
+  def _search_with_seeds(self):
+    config = self._config
+    with self._interrupt:
+      self._begin()
+      outcomes = seeds.run([config.seed + i for i in range(config.search.num_seeds)], self._devices, self._search_one)
+    processes.agree(lambda: seeds.keep(self._workdir, outcomes))
+    (best,) = (outcome for outcome in outcomes if outcome.chosen)
+    self._keep(best.genotype)
+    for outcome in outcomes:
+      accuracy = f"validation accuracy {100 * outcome.validation_accuracy:.1f} %"
+      print(f"seed {outcome.seed} | {accuracy}{', chosen' if outcome.chosen else ''}", flush=True)
+    self._write_page()
+    return best.genotype
+
+  def _search_one(self, seed, devices, following):
+    """One of several searches, in a work directory of its own, as a single run with this seed would do it."""
+    config = self._config.copy_and_resolve_references()
+    config.seed, config.search.num_seeds = seed, 1
+    folder = seeds.folder(self._workdir, seed)
+    with places.alone(folder):
+      job = _Run(config, folder, self._command, devices, self._dataset, self._interrupt)
+      genotype = job._genotype() or job._search(f"seed {seed}", following)
+      accuracy, seconds = processes.agree(lambda: [kept.validation_accuracy(folder), kept.search_seconds(folder)])
+    return seeds.Searched(seed, accuracy, seconds, genotype)
+
+  def _search(self, name="", following=0):
+    """One search; `following` others come after it."""
     final_network(self._config, forecast.guess_genotype(self._config))
-    images = len(self._dataset.train[0])
-    self._progress = Progress(forecast.search(self._config, images) | forecast.training(self._config, images))
+    images = self._dataset.train_images
+    work = forecast.search(self._config, images)
+    work = {part: (1 + following) * seconds for part, seconds in work.items()}
+    self._progress = Progress(work | forecast.training(self._config, images), name)
     with self._interrupt, contextlib.closing(self._metrics):
-      job = driver.Search(self._config, self._dataset, self._workdir, self._metrics, self._progress, self._interrupt)
+      job = driver.Search(
+        self._config, self._dataset, self._workdir, self._metrics, self._progress, self._interrupt, self._devices
+      )
       self._begin()
       found, seconds = job.run()
-      findings = [dataclasses.asdict(finding) for finding in collapse.latest(metrics.read(self._workdir))]
-      summary = {"search_seconds": seconds, "collapse": findings}
-      (self._workdir / places.SEARCH).mkdir(exist_ok=True)  # A short search saved nothing in it.
-      write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps(summary) + "\n")
+      self._metrics.flush()  # What follows reads them, and no genotype may be ahead of them.
+      processes.agree(lambda: self._summarize(seconds))
       self._keep(found)
-      rows = {"search": duration(seconds), **_signs(findings), "page": self._page(forecast.SEARCH_BUILD)}
+      signs = _signs(processes.agree(self._findings))
+      rows = {"search": duration(seconds), **signs, "page": self._page(forecast.SEARCH_BUILD)}
       self._progress.say(_table(rows))
     return found
 
+  def _summarize(self, seconds):
+    entries = metrics.read(self._workdir)
+    findings = [dataclasses.asdict(finding) for finding in collapse.latest(entries)]
+    accuracy = next(e["validation_accuracy"] for e in reversed(entries) if "validation_accuracy" in e)
+    storage.make_folder(self._workdir / places.SEARCH)  # A short search saved nothing in it.
+    summary = {"search_seconds": seconds, "validation_accuracy": accuracy, "collapse": findings}
+    write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps(summary) + "\n")
+
   def train(self):
-    result = kept.result(self._workdir, self._config)
+    result = processes.agree(lambda: kept.result(self._workdir, self._config))
     if result is not None:
-      print(_summary(result, page.write(self._workdir)))
+      print(_summary(result, self._write_page()))
       return result
-    genotype = kept.genotype(self._workdir)
-    train_arrays = self._dataset.train
-    self._progress = self._progress or Progress(forecast.training(self._config, len(train_arrays[0]), genotype))
+    genotype = self._genotype()
+    work = forecast.training(self._config, self._dataset.train_images, genotype)
+    self._progress = self._progress or Progress(work)
     with self._interrupt, contextlib.closing(self._metrics):
       job = trainer.Training(
         self._config,
         final_network(self._config, genotype),
-        train_arrays,
+        self._dataset,
         self._workdir,
         self._metrics,
         self._progress,
         self._interrupt,
+        self._devices,
       )
       self._begin()
       state, seconds = job.run()
     result = self._test(genotype, job, state, seconds)
-    write_atomically(self._workdir / places.RESULT, json.dumps(result, indent=1) + "\n")
+    processes.agree(lambda: write_atomically(self._workdir / places.RESULT, json.dumps(result, indent=1) + "\n"))
     self._progress.say(_summary(result, self._page(forecast.TRAIN_BUILD)))
     return result
 
   def _page(self, part):
     with self._progress.waiting(part, forecast.PAGE, "writing the page"):
-      return page.write(self._workdir)
+      return self._write_page()
+
+  def _write_page(self):
+    return processes.agree(lambda: str(page.write(self._workdir)))
 
   def _test(self, genotype, job, state, seconds):
     """Tests the trained network; returns what `result.json` is to hold, and keeps a sample of the mistakes."""
@@ -226,27 +293,27 @@ class _Run:
       **describe(self._config, genotype),
       "updates": int(state.step),
       "train_seconds": seconds,
-      **self._circumstances(),
+      **processes.agree(self._circumstances),
       "mean": job.mean,
       "deviation": job.deviation,
       "class_names": self._dataset.class_names,
       "skipped_files": len(self._dataset.skipped),
     }
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    test = self._dataset.test()
-    work = forecast.test_seconds(self._config, len(self._dataset.train[0]), genotype)
-    with self._progress.waiting(forecast.TRAIN_BUILD, work, f"testing on {len(test[0])} images"):
+    test = feeds.open_split(self._dataset.test(), self._config, self._devices)
+    work = forecast.test_seconds(self._config, self._dataset.train_images, genotype)
+    with self._progress.waiting(forecast.TRAIN_BUILD, work, f"testing on {test.count} images"):
       tested = predictor.Predictor(self._config, genotype, facts, variables).count(test)
     errors = {"test_error": tested.error, "top5_error": tested.top5_error}
     self._metrics.write("test", 0, int(state.step), errors, int(state.step))
     self._metrics.close()
-    mistakes.save(self._workdir, test, tested, self._config.seed)
+    processes.agree(lambda: mistakes.save(self._workdir, test.images, tested, self._config.seed))
     return {**errors, **facts, "class_errors": tested.class_errors, "confusion": tested.confusion.tolist()}
 
   def _circumstances(self):
     return {
       "search_seconds": kept.search_seconds(self._workdir),
-      "collapse": [dataclasses.asdict(finding) for finding in kept.findings(self._workdir)],
+      "collapse": self._findings(),
       "seed": self._config.seed,
       "device": jax.devices()[0].device_kind,
       "devices": jax.device_count(),

@@ -1,6 +1,5 @@
 """The trained network of a work directory, to be used."""
 
-import pathlib
 from typing import Any
 
 import jax
@@ -8,18 +7,18 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax import feeds
 from lfr_darts_jax import kept
+from lfr_darts_jax import storage
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Broken
 from lfr_darts_jax.data import augment
-from lfr_darts_jax.data import batches
-from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.evaluate import Evaluation
-from lfr_darts_jax.evaluate import evaluate
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.network import final_network
+from lfr_darts_jax.storage import Path
 
 
 class Predictor:
@@ -65,16 +64,13 @@ class Predictor:
     probabilities = np.asarray(jax.nn.softmax(outputs.logits))
     return [self.class_names[i] for i in probabilities.argmax(axis=-1)], probabilities
 
-  def count(self, test: sources.Arrays) -> Evaluation:
-    """Tests the network on images and labels."""
-    images, labels = test
-    split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
-    everything = jnp.arange(len(labels))
-    batch_size = self.config.train.batch_size
-    return evaluate(self._network, self._variables, split, everything, batch_size, self._mean, self._deviation)
+  def count(self, test: feeds.Split) -> Evaluation:
+    """Tests the network on a split."""
+    everything, batch_size = np.arange(test.count), self.config.train.batch_size
+    return test.evaluate(self._network, self._variables, everything, batch_size, (self._mean, self._deviation))
 
 
-def load(workdir: str | pathlib.Path) -> Predictor:
+def load(workdir: str | Path) -> Predictor:
   """Loads the trained network of a work directory.
 
   Nothing in it is changed.
@@ -83,7 +79,7 @@ def load(workdir: str | pathlib.Path) -> Predictor:
     UsageError: where the directory holds none, one of its files can't be read, or its checkpoint is not whole. An
       earlier one would not be the network that `result.json` tells of.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = storage.path(workdir)
   config = kept.config(workdir)
   genotype, result = kept.genotype(workdir), kept.result(workdir, config)
   if genotype is None or result is None:

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 import contextlib
-import pathlib
 
 import jax
 
 from lfr_darts_jax import workdir as places
+from lfr_darts_jax.storage import Path
+from lfr_darts_jax.storage import Staged
 
 
 class Profiler:
   """Traces the first dispatch of every program into the work directory, where that is wanted."""
 
-  def __init__(self, workdir: pathlib.Path, wanted: bool):
+  def __init__(self, workdir: Path, wanted: bool):
     self._folder, self._wanted = workdir / places.PROFILE, wanted
     self._seen: set[str] = set()
 
@@ -30,5 +31,6 @@ class Profiler:
     options = jax.profiler.ProfileOptions()
     # Python's own calls would bury the device's.
     options.python_tracer_level = 0
-    with jax.profiler.trace(self._folder / program, profiler_options=options):
-      yield
+    with contextlib.closing(Staged(self._folder / program)) as staged:
+      with jax.profiler.trace(staged.here, profiler_options=options):
+        yield

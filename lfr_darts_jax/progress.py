@@ -18,12 +18,14 @@ class Progress:
   much slower or faster this machine is from its own time; one that has not begun goes by the others.
   """
 
-  def __init__(self, total: Mapping[str, float]):
+  def __init__(self, total: Mapping[str, float], name: str = ""):
     """Starts with nothing done.
 
     Args:
       total: by part, the work of the whole run; parts that it leaves out have none.
+      name: what every line begins with, of several runs on one terminal.
     """
+    self._name = f"{name} | " if name else ""
     self._left = collections.defaultdict(float, total)
     self._work: dict[str, float] = collections.defaultdict(float)
     self._seconds: dict[str, float] = collections.defaultdict(float)
@@ -40,14 +42,14 @@ class Progress:
     now = time.monotonic()
     if not sys.stdout.isatty() and now - self._printed < LINE_SECONDS:
       return
-    self._show(f"{where} | {duration(self.left())} left | {figures}")
+    self._show(f"{self._name}{where} | {duration(self.left())} left | {figures}")
     self._printed = now
 
   @contextlib.contextmanager
   def waiting(self, part: str, work: float, text: str) -> Iterator[None]:
     """Announces a wait, and counts it as work of a part."""
     began = time.monotonic()
-    self._show(f"{text} ...")
+    self._show(f"{self._name}{text} ...")
     yield
     seconds = time.monotonic() - began
     self._count(part, work, seconds)
@@ -65,6 +67,7 @@ class Progress:
 
   def say(self, text: str) -> None:
     """Prints lines that stay."""
+    text = "\n".join(f"{self._name}{line}" for line in text.split("\n"))
     print(f"\r\x1b[K{text}" if self._open else text, flush=True)
     self._open = False
 

@@ -3,35 +3,47 @@
 import collections
 import json
 import math
-import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
+from lfr_darts_jax import storage
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
+from lfr_darts_jax.storage import Path
 
 
-def read_text(path: pathlib.Path, most: int) -> str:
-  """Reads a text file.
+def read_bytes(path: Path, most: int) -> bytes:
+  """Reads a file.
 
   Args:
     path: the file.
     most: bytes that it may have.
 
   Raises:
-    UsageError: where it can't be read, is no file, is larger, or is not UTF-8.
+    UsageError: where it can't be read, is no file, or is larger.
   """
-  if not os.path.isfile(path):
-    raise UsageError(f"{path}: is no file; allowed is a text file")  # A named pipe, for one, would block for ever.
+  if not storage.is_file(path):
+    raise UsageError(f"{path}: is no file; allowed is one")
   try:
     with path.open("rb") as file:
-      content = file.read(most + 1)
+      content: bytes = file.read(most + 1)
   except OSError as error:
+    if not storage.is_local(path):
+      raise  # A store that can't be reached is no wrong input.
     raise UsageError(f"{path}: {error.strerror}; allowed is a file that can be read") from None
   if len(content) > most:
     raise UsageError(f"{path}: more than {most} bytes; allowed are at most so many")
+  return content
+
+
+def read_text(path: Path, most: int) -> str:
+  """Reads a text file; arguments and errors as of `read_bytes`.
+
+  Raises:
+    UsageError: where it is not UTF-8, too.
+  """
+  content = read_bytes(path, most)
   try:
     return content.decode()
   except UnicodeDecodeError as error:
@@ -67,7 +79,7 @@ def parse_json(text: str, name: str, allow_nan: bool = False) -> Any:
   return value
 
 
-def read_json(path: pathlib.Path, most: int) -> dict[str, Any]:
+def read_json(path: Path, most: int) -> dict[str, Any]:
   """Reads a file that holds one JSON object; arguments and errors as of `read_text` and `parse_json`."""
   value = parse_json(read_text(path, most), str(path))
   if not isinstance(value, dict):

@@ -1,6 +1,5 @@
 """Trains a derived network from scratch (DARTS, section 3.2 and appendix A.2)."""
 
-import pathlib
 import time
 from typing import Any
 
@@ -11,23 +10,27 @@ import numpy as np
 import optax
 
 from lfr_darts_jax import checkpoint
+from lfr_darts_jax import feeds
 from lfr_darts_jax import forecast
 from lfr_darts_jax import losses
 from lfr_darts_jax import optimizers
+from lfr_darts_jax import parallel
 from lfr_darts_jax import recovery
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
+from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import Network
+from lfr_darts_jax.parallel import WHOLE
+from lfr_darts_jax.parallel import Devices
 from lfr_darts_jax.profiling import Profiler
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.state import TrainState
-
-Arrays = tuple[np.ndarray, np.ndarray]
+from lfr_darts_jax.storage import Path
 
 
 def check_batch_size(config: ml_collections.ConfigDict, train_images: int) -> None:
@@ -50,24 +53,26 @@ class Training:
     self,
     config: ml_collections.ConfigDict,
     network: Network,
-    train: Arrays,
-    workdir: pathlib.Path,
+    dataset: sources.Dataset | sources.StreamedDataset,
+    workdir: Path,
     metrics: Metrics,
     progress: Progress,
     interrupt: Interrupt,
+    devices: Devices | None = None,
   ):
-    """Prepares a training; arguments as of `driver.Search`, with the train split.
+    """Prepares a training; arguments as of `driver.Search`, with the network.
 
     Raises:
       UsageError: where a batch is larger than the train split, or there are checkpoints but none is whole.
     """
-    images, labels = train
-    check_batch_size(config, len(images))
-    self._config, self._network, self._metrics, self._progress = config, network, metrics, progress
-    self._interrupt = interrupt
-    self.mean, self.deviation = augment.statistics(images)
-    self._split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
-    self._per_epoch = len(images) // config.train.batch_size
+    check_batch_size(config, dataset.train_images)
+    self._config, self._metrics, self._progress, self._interrupt = config, metrics, progress, interrupt
+    self._devices = devices or parallel.everything()
+    self._batching = self._devices.batching(network.batching.group)
+    self._network = network.clone(batching=self._batching)
+    self._split = feeds.open_split(dataset.train, config, self._devices)
+    self.mean, self.deviation = self._split.statistics()
+    self._per_epoch = dataset.train_images // config.train.batch_size
     self._total = config.train.epochs * self._per_epoch
     self._optimizer = optimizers.train_weights(config, self._per_epoch)
     self._profiler = Profiler(workdir, config.profile)
@@ -89,37 +94,54 @@ class Training:
       self._progress.skip(forecast.TRAIN, self._work(int(state.step)))
       self._progress.say(f"continuing the training at update {int(state.step)} of {self._total}")
     began = time.monotonic() - meta["seconds"]
-    updates = None
-    while int(state.step) < self._total:
-      updates = updates or self._compile(state, meta)
-      try:
-        state = self._dispatch(updates, state)
-        meta["seconds"] = time.monotonic() - began
-        step = int(state.step)
-        self._interrupt.safe_point(
-          lambda stopping: self._save(state, meta, stopping or step == self._total), checkpoint.preempted(step)
-        )
-      except recovery.NotFinite as error:
-        allowed = self._config.recovery.retries
-        retries = recovery.retry(error, "training", meta["retries"], allowed, self._progress.say)
-        state, meta = self._resume(self._checkpoints.restore(self._shapes, self._progress.say))
-        state, meta["retries"] = recovery.another_order(state, retries), retries
+    updates, feed = None, self._open_feed(meta)
+    try:
+      while int(state.step) < self._total:
+        try:
+          stop = self._stop(int(state.step))
+          batch = feed.take(int(state.step), stop)
+          updates = updates or self._compile(state, meta, batch)
+          state = self._dispatch(updates, state, batch, stop)
+          meta["seconds"] = time.monotonic() - began
+          self._interrupt.safe_point(
+            lambda stopping: self._save(state, meta, stopping or stop == self._total), checkpoint.preempted(stop)
+          )
+        except recovery.NotFinite as error:
+          allowed = self._config.recovery.retries
+          retries = recovery.retry(error, "training", meta["retries"], allowed, self._progress.say)
+          state, meta = self._resume(self._checkpoints.restore(self._shapes, self._progress.say))
+          state, meta["retries"] = recovery.another_order(state, retries), retries
+          feed.close()
+          feed = self._open_feed(meta)
+    finally:
+      feed.close()
     return state, meta["seconds"]
+
+  def _open_feed(self, meta):
+    train = self._config.train
+    # A stream has another order wherever the key in the state has.
+    order = self._config.seed, 6, meta["retries"]
+    return self._split.feed(None, train.batch_size, order, (0,), train.updates_per_dispatch)
+
+  def _stop(self, start):
+    """Where the dispatch that begins at an update ends: at fixed steps, so that a resumed run repeats the same ones."""
+    chunk = self._config.train.updates_per_dispatch
+    return min((start // chunk + 1) * chunk, self._total)
 
   def _resume(self, restored):
     """State of a checkpoint, or of the beginning; and, as kept with it, seconds and retries so far."""
     if restored is None:
       with self._waiting(forecast.build_seconds, f"building the network of {len(self._network.layout)} layers"):
-        restored = (
-          self._interrupt.meanwhile(self._initial, lambda stopping: None),
-          {"seconds": 0.0, "retries": 0},
-        )
-    step = int(restored[0].step)
-    self._metrics.rewind("train", 0, step, step)
-    return restored
+        initial = self._interrupt.meanwhile(self._initial, lambda stopping: None)
+        restored = initial, {"seconds": 0.0, "retries": 0}
+    state, meta = self._devices.replicate(restored[0]), restored[1]
+    self._metrics.rewind("train", 0, int(state.step), int(state.step))
+    return state, meta
 
-  def _compile(self, state, meta):
-    compiled = lambda: jax.jit(self._many, donate_argnums=0).lower(state, self._split, jnp.int32(0)).compile()
+  def _compile(self, state, meta, feed):
+    many = self._devices.spmd(self._many, WHOLE, batches.spec(feed), WHOLE)
+    arguments = state, feed, self._devices.replicate(np.int32(0))
+    compiled = lambda: jax.jit(many, donate_argnums=0).lower(*arguments).compile()
     with self._waiting(forecast.compile_seconds, f"compiling the training of {len(self._network.layout)} layers"):
       return self._interrupt.meanwhile(compiled, lambda stopping: self._save(state, meta, stopping))
 
@@ -128,6 +150,7 @@ class Training:
     if now or self._checkpoints.due:
       step = int(state.step)
       recovery.check(step, state)
+      self._metrics.flush()
       self._checkpoints.save(step, state, meta)
 
   def _shapes(self, meta):
@@ -138,12 +161,10 @@ class Training:
   def _waiting(self, work, text):
     return self._progress.waiting(forecast.TRAIN_BUILD, work(self._network.layout, self._network.cells), text)
 
-  def _dispatch(self, updates, state):
+  def _dispatch(self, updates, state, feed, stop):
     began, start = time.monotonic(), int(state.step)
-    chunk = self._config.train.updates_per_dispatch
-    stop = min((start // chunk + 1) * chunk, self._total)
     with self._profiler.dispatch("train"):
-      state, sums = updates(state, self._split, jax.device_put(np.int32(stop)))
+      state, sums = updates(state, feed, self._devices.replicate(np.int32(stop)))
       loss, accuracy = map(float, sums)
     if not np.isfinite(loss):
       recovery.check(stop, {"params": state.params})
@@ -167,7 +188,7 @@ class Training:
 
   def _initial(self) -> TrainState:
     weight_key, update_key = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self._config.seed), 1_000))
-    image = jax.ShapeDtypeStruct((1, *self._split.images.shape[1:]), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *self._split.image_shape), jnp.float32)
     variables = self._network.lazy_init(weight_key, image)
     return TrainState(
       step=jnp.int32(0),
@@ -177,26 +198,25 @@ class Training:
       key=update_key,
     )
 
-  def _many(self, state, split, stop):
+  def _many(self, state, feed, stop):
     def body(carry):
       state, loss, accuracy = carry
-      state, value, right = self._update(state, split)
+      state, value, right = self._update(state, feed)
       return state, loss + value, accuracy + right
 
     zero = jnp.float32(0)
     state, *sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, (state, zero, zero))
     return state, sums
 
-  def _update(self, state, split) -> tuple[TrainState, jax.Array, jax.Array]:
+  def _update(self, state, feed) -> tuple[TrainState, jax.Array, jax.Array]:
     train = self._config.train
     order_key, augment_key, cutout_key, dropout_key = jax.random.split(state.key, 4)
     at_step = lambda key: jax.random.fold_in(key, state.step)
-    at = batches.positions(order_key, state.step, len(self._split.labels), train.batch_size)
-    images, labels = batches.take(split, at)
-    images = augment.crop_and_flip(images, at_step(augment_key), self._config)
+    keys = jnp.stack([order_key, at_step(augment_key)])
+    images, labels = feed.batch(keys, state.step, 0, train.batch_size, self._config, self._batching)
     images = augment.normalize(images, self.mean, self.deviation)
     if train.cutout:
-      images = augment.cutout(images, at_step(cutout_key), train.cutout)
+      images = augment.cutout(images, at_step(cutout_key), train.cutout, self._batching)
     # DARTS raises the rate by epoch, from zero to almost the whole.
     drop_path = train.drop_path * (state.step // self._per_epoch) / train.epochs if train.drop_path else None
 
@@ -215,6 +235,9 @@ class Training:
       return loss, (updated["batch_stats"], right)
 
     (loss, (batch_stats, right)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    loss, right, gradient = self._devices.mean((loss, right, gradient))
+    if self._batching.group is not None:
+      batch_stats = self._devices.mean(batch_stats)
     updates, weight_state = self._optimizer.update(gradient, state.weight_state, state.params)
     state = state.replace(
       step=state.step + 1,
@@ -225,7 +248,7 @@ class Training:
     return state, loss, right
 
 
-def read(config: ml_collections.ConfigDict, network: Network, workdir: pathlib.Path, step: int) -> dict[str, Any]:
+def read(config: ml_collections.ConfigDict, network: Network, workdir: Path, step: int) -> dict[str, Any]:
   """Parameters and batch statistics of a work directory's checkpoint, of which nothing is changed.
 
   Raises:

@@ -3,18 +3,21 @@
 from collections.abc import Iterator
 import contextlib
 import json
-import pathlib
 from typing import Any
 
 import filelock
 
 from lfr_darts_jax import files
+from lfr_darts_jax import processes
 from lfr_darts_jax import reading
+from lfr_darts_jax import storage
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
+from lfr_darts_jax.storage import Path
 
 CONFIG, GENOTYPE, RESULT, COMMANDS = "config.json", "genotype.json", "result.json", "commands.txt"
 LOCK, PROFILE = ".lock", "profile"
+SEEDS, ALL_SEEDS = "seeds", "seeds.json"
 SEARCH, CHECKPOINTS = "search", "checkpoints"
 SEARCH_SUMMARY = f"{SEARCH}/summary.json"
 MAX_BYTES = 1_000_000  # Of a file that does not grow with data or epochs; what runs write has a hundredth of it.
@@ -33,24 +36,40 @@ FINAL_FIELDS = ("train.", "network.channels", "network.layers")
 
 
 @contextlib.contextmanager
-def alone(workdir: pathlib.Path) -> Iterator[None]:
-  """Makes the work directory, and keeps other processes from running in it.
+def alone(workdir: Path) -> Iterator[None]:
+  """Makes the work directory, and keeps other runs out of it; of several processes of a run, the first one does.
 
   The operating system drops the lock of a process that dies. Network file systems may not carry it from one machine to
-  another, and object stores have none.
+  another. Stores have none, which is said on the terminal.
 
   Raises:
-    UsageError: where the directory can't be written, or another process runs in it.
+    UsageError: where the directory can't be written, or another run is in it.
     OSError: where there is no space left.
   """
+  with contextlib.ExitStack() as held:
+
+    def hold():
+      held.callback(_lock(workdir))
+
+    processes.agree(hold)
+    yield
+
+
+def _lock(workdir):
+  """Takes the lock; returns what gives it back."""
   try:
     str(workdir).encode()
   except UnicodeEncodeError:  # Tensorstore would fail at the first checkpoint.
     raise UsageError(f"workdir: {workdir}; allowed are paths in UTF-8") from None
+  if not storage.is_local(workdir):
+    storage.check_writable(workdir)
+    print(f"{workdir} has no lock: see to it that no other process runs there at the same time", flush=True)
+    return lambda: None
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(workdir / LOCK)
     lock.acquire(timeout=0)
+    return lock.release
   except filelock.Timeout:
     raise UsageError(f"workdir: {workdir} is in use by another process; allowed is one at a time") from None
   except OSError as error:
@@ -59,13 +78,9 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
     raise UsageError(
       f"workdir: {workdir} can't be written ({error.strerror}); allowed is a directory that can"
     ) from None
-  try:
-    yield
-  finally:
-    lock.release()
 
 
-def config(workdir: pathlib.Path) -> dict[str, Any] | None:
+def config(workdir: Path) -> dict[str, Any] | None:
   """The config that the work directory was begun with, as of `config.flatten` but not checked, or None.
 
   Raises:
@@ -75,7 +90,7 @@ def config(workdir: pathlib.Path) -> dict[str, Any] | None:
   return reading.read_json(path, MAX_BYTES) if path.exists() else None
 
 
-def commands(workdir: pathlib.Path) -> tuple[str, ...]:
+def commands(workdir: Path) -> tuple[str, ...]:
   """The command lines that made the work directory.
 
   Raises:
@@ -85,7 +100,7 @@ def commands(workdir: pathlib.Path) -> tuple[str, ...]:
   return tuple(reading.read_text(path, MAX_BYTES).splitlines()) if path.exists() else ()
 
 
-def check(workdir: pathlib.Path, flat: dict[str, Any]) -> None:
+def check(workdir: Path, flat: dict[str, Any]) -> None:
   """Checks that the work directory belongs to this config.
 
   Args:
@@ -111,7 +126,7 @@ def check(workdir: pathlib.Path, flat: dict[str, Any]) -> None:
     )
 
 
-def claim(workdir: pathlib.Path, flat: dict[str, Any], command: str) -> None:
+def claim(workdir: Path, flat: dict[str, Any], command: str) -> None:
   """Writes the config, and the command where it is a new one; deletes what dead processes left half written.
 
   Args:

@@ -1,11 +1,14 @@
 """Shared fixtures; a compilation cache that all workers and all runs share."""
 
 import contextlib
+import http.server
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
+import uuid
 
 CACHE = pathlib.Path(tempfile.gettempdir()) / f"lfr_darts_jax_tests_{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
@@ -18,6 +21,7 @@ import pytest  # noqa: E402
 
 from lfr_darts_jax import config as schema  # noqa: E402
 from lfr_darts_jax import genotype as genotypes  # noqa: E402
+from lfr_darts_jax import storage  # noqa: E402
 from lfr_darts_jax.config import DARTS_OPERATIONS  # noqa: E402
 from lfr_darts_jax.network import Network  # noqa: E402
 
@@ -72,6 +76,32 @@ def small_disk(tmp_path):
     pytest.skip("may not mount a file system")
   yield Disk(path)
   subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@pytest.fixture(scope="session")
+def store():
+  """A Google Cloud Storage on this machine, with a bucket; this process and those that it starts speak to it."""
+  server = pytest.importorskip("gcp_storage_emulator.server")
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  emulator = server.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+  with pytest.MonkeyPatch.context() as patch:
+    # It answers one request after another; a connection that finds no place in the queue waits for seconds.
+    patch.setattr(http.server.HTTPServer, "request_queue_size", 256)
+    emulator.start()
+    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    # It would ask the real one what kinds of buckets these are.
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    pytest.importorskip("gcsfs")
+    yield
+  emulator.stop()
+
+
+@pytest.fixture
+def bucket(store):
+  """A place in it that holds nothing yet."""
+  return storage.path(f"gs://bucket/{uuid.uuid4().hex}")
 
 
 class Supernet:

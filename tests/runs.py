@@ -97,8 +97,9 @@ def _test(workdir, class_names, findings):
   predicted = np.where(rng.random(60) < 0.3, (labels + 1) % len(class_names), labels)
   confusion = np.zeros((len(class_names),) * 2, int)
   np.add.at(confusion, (labels, predicted), 1)
-  tested = Evaluation(confusion, 55, predicted, np.full(60, 0.625))
-  mistakes.save(workdir, (rng.integers(0, 256, (60, 8, 8, 1)).astype(np.uint8), labels), tested, 0)
+  tested = Evaluation(confusion, 55, predicted, np.full(60, 0.625), labels)
+  images = rng.integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
+  mistakes.save(workdir, lambda chosen: images[chosen], tested, 0)
   result = {
     "test_error": tested.error,
     "top5_error": tested.top5_error,

@@ -17,7 +17,7 @@ MEAN, DEVIATION = (0.4, 0.5), (0.3, 0.2)
 
 
 def make(config, net, order=1, **search):
-  """Updates, a state with momentum, data and halves for a small supernet."""
+  """Updates, a state with momentum and data for a small supernet."""
   config.search.update(order=order, batch_size=4, warmup_fraction=0.0, **search)
   config.data.update(crop_padding=0)
   updates = bilevel.Updates(config, net.network, tuple(net.alphas), 20, MEAN, DEVIATION)
@@ -37,22 +37,21 @@ def make(config, net, order=1, **search):
   split = batches.Split(
     jnp.asarray(rng.integers(0, 256, (24, 8, 8, 2)), jnp.uint8), jnp.asarray(rng.integers(0, 3, 24))
   )
-  halves = jnp.arange(24).reshape(2, 12)
-  return updates, state, split, halves
+  return updates, state, batches.Resident(split, jnp.arange(24).reshape(2, 12))
 
 
-def batch_pair(updates, state, split, halves):
+def batch_pair(updates, state, feed):
   convert = lambda b: b._replace(images=b.images.astype(jax.tree.leaves(state.params)[0].dtype))
-  return [convert(updates.batch(state, split, halves, half)) for half in (bilevel.ALPHAS, bilevel.WEIGHTS)]
+  return [convert(updates.batch(state, feed, half)) for half in (bilevel.ALPHAS, bilevel.WEIGHTS)]
 
 
 def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config, supernet):
   net = supernet(layout=("n0", "r0"), nodes=1, channels=2)
   rate, mu, decay = 0.2, 0.9, 3e-2
-  updates, state, split, halves = make(
+  updates, state, feed = make(
     config, net, order=2, inner_learning_rate=rate, momentum=mu, weight_decay=decay, alpha_weight_decay=0.0
   )
-  validation, train = batch_pair(updates, state, split, halves)
+  validation, train = batch_pair(updates, state, feed)
   loss = functools.partial(bilevel.supernet_loss, net.network, net.live)
   closed = jax.jit(lambda p, a, b: loss(p, a, state.batch_stats, b, None)[0])
   momentum = optax.tree.get(state.weight_state, "trace")
@@ -63,7 +62,7 @@ def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config
     moved = jax.tree.map(lambda w, m, g: w - rate * (mu * m + g + decay * w), state.params, momentum, gradient)
     return closed(moved, alphas, validation)
 
-  after, sums = updates.run(jax.tree.map(jnp.array, state), split, halves, 1)
+  after, sums = updates.run(jax.tree.map(jnp.array, state), feed, 1)
   # Adam's first moment after one update is the gradient times 1 - beta1.
   gradient = jax.tree.map(lambda m: m / (1 - config.search.alpha_beta1), optax.tree.get(after.alpha_state, "mu"))
   rng = np.random.default_rng(2)
@@ -84,9 +83,9 @@ def test_order_1_equals_order_2_at_inner_rate_0(x64, config, supernet):
   net = supernet(layout=("n0",), nodes=1, channels=2)
   results = []
   for order in (1, 2):
-    updates, state, split, halves = make(config, net, order, inner_learning_rate=0.0)
+    updates, state, feed = make(config, net, order, inner_learning_rate=0.0)
     state = jax.tree.map(jnp.array, state)
-    results.append(updates.run(state, split, halves, 2)[0])
+    results.append(updates.run(state, feed, 2)[0])
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *results)
 
 
@@ -94,8 +93,8 @@ def test_order_2_differs_at_the_current_rate(config, supernet):
   net = supernet(layout=("n0",), nodes=1, channels=2)
   gradients = []
   for order in (1, 2):
-    updates, state, split, halves = make(config, net, order)
-    state, _ = updates.run(jax.tree.map(jnp.array, state), split, halves, 1)
+    updates, state, feed = make(config, net, order)
+    state, _ = updates.run(jax.tree.map(jnp.array, state), feed, 1)
     # Adam's first moment after one update is the gradient times a constant.
     gradients.append(optax.tree.get(state.alpha_state, "mu")["n0"])
   difference = np.linalg.norm(gradients[0] - gradients[1]) / np.linalg.norm(gradients[0])
@@ -104,13 +103,13 @@ def test_order_2_differs_at_the_current_rate(config, supernet):
 
 def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config, supernet):
   net = supernet(layout=("n0",), nodes=1, channels=2)
-  updates, state, split, halves = make(config, net)
-  validation, train = batch_pair(updates, state, split, halves)
-  for batch, own in ((train, halves[0]), (validation, halves[1])):
-    normal = (np.asarray(split.images[own]) / 255 - np.array(MEAN)) / np.array(DEVIATION)
+  updates, state, feed = make(config, net)
+  validation, train = batch_pair(updates, state, feed)
+  for batch, own in ((train, feed.parts[0]), (validation, feed.parts[1])):
+    normal = (np.asarray(feed.split.images[own]) / 255 - np.array(MEAN)) / np.array(DEVIATION)
     for image, label in zip(batch.images, batch.labels, strict=True):
       (found,) = np.flatnonzero(np.abs(normal - image).max((1, 2, 3)) < 1e-5)
-      assert split.labels[own[found]] == label
+      assert feed.split.labels[own[found]] == label
   loss = lambda p, a, b: bilevel.supernet_loss(net.network, net.live, p, a, state.batch_stats, b, None)
   by_alphas = jax.grad(lambda a: loss(state.params, a, validation)[0])(state.alphas)
   expected = updates.move_alphas(state, by_alphas)
@@ -118,7 +117,7 @@ def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config
     state.params
   )
   expected = updates.move_weights(expected, by_weights, statistics).replace(step=jnp.int32(1))
-  got, sums = updates.run(jax.tree.map(jnp.array, state), split, halves, 1)
+  got, sums = updates.run(jax.tree.map(jnp.array, state), feed, 1)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), got, expected)
   np.testing.assert_array_equal(sums.batches, [1, 1])
 
@@ -126,29 +125,29 @@ def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config
 def test_warm_up_trains_weights_alone(config, supernet):
   net = supernet(layout=("n0",), nodes=1, channels=2)
   config.search.updates_per_dispatch = 4
-  updates, state, split, halves = make(config, net)
+  updates, state, feed = make(config, net)
   config.search.warmup_fraction = 0.1
   updates = bilevel.Updates(config, net.network, ("n0",), 20, MEAN, DEVIATION)
   before = np.array(state.alphas["n0"])
-  state, sums = updates.run(jax.tree.map(jnp.array, state), split, halves, 2)
+  state, sums = updates.run(jax.tree.map(jnp.array, state), feed, 2)
   np.testing.assert_array_equal(state.alphas["n0"], before)
   np.testing.assert_array_equal(sums.batches, [0, 2])
-  state, sums = updates.run(state, split, halves, 3)
+  state, sums = updates.run(state, feed, 3)
   assert np.abs(state.alphas["n0"] - before).max() > 1e-4
   np.testing.assert_array_equal(sums.batches, [1, 1])
 
 
 def test_dispatches_of_any_length_run_one_program_to_the_same_result(config, supernet, caplog):
   net = supernet(layout=("n0",), nodes=1, channels=2)
-  updates, state, split, halves = make(config, net)
+  updates, state, feed = make(config, net)
   assert not updates.compiled
-  updates.compile(state, split, halves)
-  once, _ = updates.run(jax.tree.map(jnp.array, state), split, halves, 4)
+  updates.compile(state, feed)
+  once, _ = updates.run(jax.tree.map(jnp.array, state), feed, 4)
   parts = jax.tree.map(jnp.array, state)
   # One program for all lengths, and nothing of the state passes through the host.
   with jax.transfer_guard("disallow"), jax.log_compiles(), caplog.at_level("WARNING"):
     for stop in (1, 3, 4):
-      parts, _ = updates.run(parts, split, halves, stop)
+      parts, _ = updates.run(parts, feed, stop)
   assert not [record for record in caplog.records if "_many" in record.message]
   jax.tree.map(np.testing.assert_array_equal, once, parts)
 
@@ -195,17 +194,17 @@ def test_losses_equal_those_of_the_straightforward_formulation(
   if dtype == "float64":
     request.getfixturevalue("x64")
   net = supernet(layout=("n0", "r0"), nodes=2, channels=4, edges="scan")
-  updates, state, split, halves = make(config, net)
+  updates, state, feed = make(config, net)
   ours, fast = [], jax.tree.map(jnp.array, state)
   for step in range(1, steps + 1):
-    fast, sums = updates.run(fast, split, halves, step)
+    fast, sums = updates.run(fast, feed, step)
     ours.append(np.asarray(sums.loss))
   network = plain(net, monkeypatch)
   loss = functools.partial(bilevel.supernet_loss, network, net.live)
 
   @jax.jit
   def update(state):
-    validation, train = (updates.batch(state, split, halves, half) for half in (bilevel.ALPHAS, bilevel.WEIGHTS))
+    validation, train = (updates.batch(state, feed, half) for half in (bilevel.ALPHAS, bilevel.WEIGHTS))
     validation_loss, by_alphas = jax.value_and_grad(
       lambda a: loss(state.params, a, state.batch_stats, validation, None)[0]
     )(state.alphas)

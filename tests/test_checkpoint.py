@@ -1,6 +1,7 @@
 import errno
 import os
 import pkgutil
+import shutil
 
 import jax
 from jax.experimental import multihost_utils
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from lfr_darts_jax import checkpoint
+from lfr_darts_jax import storage
 from lfr_darts_jax.checkpoint import Broken
 from lfr_darts_jax.checkpoint import Checkpoints
 from lfr_darts_jax.errors import UsageError
@@ -36,8 +38,15 @@ def three(tmp_path, config):
   return tmp_path / "c"
 
 
+@pytest.fixture
+def three_in_a_bucket(three, bucket):
+  """They, in a store."""
+  storage.put(three, bucket / "c")
+  return bucket / "c"
+
+
 def steps(folder):
-  return sorted(path.name for path in folder.iterdir())
+  return sorted(storage.names(folder))
 
 
 def test_state_and_meta_come_back(tmp_path, config):
@@ -218,10 +227,77 @@ def test_killed_while_writing(three, config, monkeypatch, last_call):
 
   monkeypatch.setattr(name, die)
   # A killed process cleans nothing up.
-  monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *unused, **also: None)
+  monkeypatch.setattr(shutil, "rmtree", lambda *unused, **also: None)
   with pytest.raises(SystemExit):
     Checkpoints(three, config).save(7, at_step(7), {"step": 7})
   monkeypatch.undo()
   assert steps(three) == [".7.partial", "1", "2", "5"]
   assert Checkpoints(three, config).restore(shapes, print)[1] == {"step": 5}
   assert steps(three) == ["1", "2", "5"]
+
+
+def test_they_come_back_from_a_store(bucket, config):
+  config.checkpoint.keep = 2
+  checkpoints = Checkpoints(bucket / "c", config)
+  assert checkpoints.restore(shapes, print) is None
+  for step in (1, 2, 10):
+    checkpoints.save(step, at_step(step), {"step": step})
+  assert steps(bucket / "c") == ["10", "2"]
+  state, meta = Checkpoints(bucket / "c", config).restore(shapes, print)
+  jax.tree.map(np.testing.assert_array_equal, state, at_step(10))
+  assert meta == {"step": 10}
+
+
+@pytest.mark.parametrize("kind", damage.KINDS)
+def test_a_broken_one_in_a_store_is_set_aside_too(three, bucket, config, kind):
+  damage.KINDS[kind](three / "5")
+  storage.put(three, bucket / "c")
+  said = []
+  assert Checkpoints(bucket / "c", config).restore(shapes, said.append)[1] == {"step": 2}
+  if kind == "empty":
+    assert not said and steps(bucket / "c") == ["1", "2"]  # Where there is no object there is no folder.
+    return
+  assert len(said) == 1 and said[0].startswith(f"passing over the checkpoint {bucket}/c/5, now 5.broken: ")
+  assert steps(bucket / "c") == ["1", "2", "5.broken"]
+  with storage.fetched(bucket / "c") as here:
+    files = lambda folder: {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files(here / "5.broken") == files(three / "5")
+
+
+def test_where_none_in_a_store_is_whole_nothing_is_touched(three, bucket, config):
+  for step in ("1", "2", "5"):
+    damage.flip(damage.largest(three / step))
+  storage.put(three, bucket)
+  storage.write(bucket / ".7.unfinished", b"")
+  with pytest.raises(UsageError, match=f"no checkpoint in {bucket} is whole"):
+    Checkpoints(bucket, config).restore(shapes, print)
+  assert steps(bucket) == [".7.unfinished", "1", "2", "5"]
+
+
+def test_a_store_that_cannot_be_reached_breaks_no_checkpoint(three_in_a_bucket, config, monkeypatch):
+  def fail(*unused):
+    raise OSError("no route to host")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(storage, "fetched", fail)
+    with pytest.raises(OSError, match="no route to host"):
+      Checkpoints(three_in_a_bucket, config).restore(shapes, print)
+  assert steps(three_in_a_bucket) == ["1", "2", "5"]
+  assert Checkpoints(three_in_a_bucket, config).restore(shapes, print)[1] == {"step": 5}
+
+
+def test_one_that_is_half_in_a_store_is_passed_over_without_a_word_and_deleted(three_in_a_bucket, config, monkeypatch):
+  def half(source, target):
+    paths = sorted(path for path in source.rglob("*") if path.is_file())
+    put(source, target, paths[::2])
+    raise SystemExit
+
+  put = storage.put
+  with monkeypatch.context() as patch:
+    patch.setattr(storage, "put", half)
+    with pytest.raises(SystemExit):
+      Checkpoints(three_in_a_bucket, config).save(7, at_step(7), {"step": 7})
+  assert steps(three_in_a_bucket) == [".7.unfinished", "1", "2", "5", "7"]
+  said = []
+  assert Checkpoints(three_in_a_bucket, config).restore(shapes, said.append)[1] == {"step": 5}
+  assert not said and steps(three_in_a_bucket) == ["1", "2", "5"]

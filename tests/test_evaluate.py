@@ -49,6 +49,6 @@ def test_ties_in_the_top_5_are_decided_as_argmax_decides_them():
 
 
 def test_errors_by_hand():
-  result = Evaluation(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), 7, np.array([]), np.array([]))
+  result = Evaluation(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), 7, *(np.array([]),) * 3)
   assert result.error == 12.5 and result.top5_error == 12.5
   assert result.class_errors == [25.0, 0.0, None]

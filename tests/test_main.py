@@ -146,7 +146,11 @@ def test_a_malformed_genotype_file(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_where_nothing_waits_for_one(number):
-  raises = "from lfr_darts_jax import main; import signal; main.main = lambda argv: signal.raise_signal({}); main.run()"
+  # A shell that starts a command in the background has it ignore SIGINT.
+  raises = (
+    "from lfr_darts_jax import main; import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "main.main = lambda argv: signal.raise_signal({}); main.run()"
+  )
   done = subprocess.run([sys.executable, "-c", raises.format(int(number))], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 128 + number
   assert done.stderr == "lfr-darts: stopped; the same command continues from the last checkpoint\n"

@@ -6,6 +6,7 @@ from tensorboardX import record_writer
 from tensorboardX.proto import event_pb2
 
 from lfr_darts_jax import metrics
+from lfr_darts_jax import storage
 from lfr_darts_jax.report import drawing
 from tests.test_genotype import LAYERED
 
@@ -119,3 +120,40 @@ def test_a_half_written_line_is_cut_off_and_written_again(small_disk, config):
 
 def test_a_missing_file_has_no_entries(tmp_path):
   assert metrics.read(tmp_path) == []
+
+
+def test_a_store_gets_them_now_and_then(bucket, config, monkeypatch):
+  writer = metrics.Metrics(bucket, config)
+  writer.write("train", 0, 5, {"loss": 1.0}, 5)
+  assert metrics.read(bucket) == []
+  writer.flush()
+  assert [entry["step"] for entry in metrics.read(bucket)] == [5]
+  monkeypatch.setattr(metrics, "PUT_SECONDS", 0)
+  writer.write("train", 0, 10, {"loss": 0.5}, 10)
+  assert [entry["step"] for entry in metrics.read(bucket)] == [5, 10]
+  monkeypatch.undo()
+  writer.write("train", 0, 15, {"loss": 0.25}, 15)
+  writer.close()
+  assert [entry["step"] for entry in metrics.read(bucket)] == [5, 10, 15]
+  with storage.fetched(bucket / "tensorboard" / "train") as folder:
+    assert events(folder)["loss"][0] == 15
+
+
+def test_lines_in_a_store_are_gone_on_with(tmp_path, bucket, config):
+  for place in (tmp_path, bucket):
+    for step in (5, 10):
+      writer = metrics.Metrics(place, config)
+      writer.write("train", 0, step, {"loss": 1 / step}, step)
+      writer.write("train", 0, step + 1, {"loss": 2 / step}, step + 1)
+      writer.close()
+    writer = metrics.Metrics(place, config)
+    assert [entry["step"] for entry in writer.rewind("train", 0, 10, 10)] == [5, 6, 10]
+    writer.write("train", 0, 12, {"loss": 3.0}, 12)
+    writer.close()
+    assert [entry["step"] for entry in metrics.read(place)] == [5, 6, 10, 12]
+  assert (tmp_path / "metrics.jsonl").read_bytes() == (bucket / "metrics.jsonl").read_bytes()
+
+
+def test_what_is_closed_before_it_was_opened_writes_nothing(bucket, config):
+  metrics.Metrics(bucket, config).close()
+  assert storage.names(bucket) == []

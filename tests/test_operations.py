@@ -7,7 +7,6 @@ import pytest
 from lfr_darts_jax.operations import OPERATIONS
 from lfr_darts_jax.operations import FactorizedReduce
 from lfr_darts_jax.operations import Operation
-from lfr_darts_jax.operations import batch_norm
 from lfr_darts_jax.operations import pointwise
 
 
@@ -75,7 +74,7 @@ def test_a_new_operation_is_one_module_and_one_row(monkeypatch, supernet):
     @nn.compact
     def __call__(self, x, train):
       x = pointwise(self.channels)(nn.relu(x)[:, :: self.stride, :: self.stride])
-      return batch_norm(train, affine=not self.searching)(x)
+      return self.batch_norm(x, train)
 
   monkeypatch.setitem(OPERATIONS, "conv_1x1", Conv1x1)
   net = supernet(operations=("none", "skip_connect", "conv_1x1"))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -23,11 +25,12 @@ GENOTYPE = genotypes.Genotype((CELL("normal", "normal"), CELL("reduction", "redu
 
 def training(config, workdir, interrupt=None):
   workdir.mkdir(exist_ok=True)
-  train = tuple(a[:200] for a in sources.load(config).train)
+  dataset = sources.load(config)
+  dataset = dataclasses.replace(dataset, train=tuple(a[:200] for a in dataset.train))
   return trainer.Training(
     config,
     final_network(config, GENOTYPE),
-    train,
+    dataset,
     workdir,
     Metrics(workdir, config),
     Progress({}),

@@ -20,7 +20,7 @@ from tests.test_bilevel import make
 def pruned_pair(config, supernet, edges):
   """A small supernet's state before and after a round of pruning."""
   net = supernet(layout=("n0", "r0"), edges=edges)
-  updates, state, split, halves = make(config, net)
+  updates, state, feed = make(config, net)
   strength = {k: np.asarray(mixture_weights(a, net.live[k])) for k, a in net.alphas.items()}
   cells = tuple(prune.prune_operations(c, strength[c.name], net.network.operations, 3) for c in net.network.cells)
   # One edge loses all, as in a derived cell.
@@ -33,16 +33,16 @@ def pruned_pair(config, supernet, edges):
     batch_stats=transplant.restrict(state.batch_stats, network.layout, cells),
     weight_state=transplant.graft(after.weight_optimizer.init(params), state.weight_state),
   )
-  return net, network, state, pruned, updates, after, split, halves
+  return net, network, state, pruned, updates, after, feed
 
 
 @pytest.mark.parametrize("edges", ["scan", "unroll"])
 @pytest.mark.parametrize("precision,tolerance", [("float32", 1e-5), ("float64", 1e-10)])
 def test_pruning_preserves_the_function(config, supernet, edges, precision, tolerance):
   with jax.enable_x64(precision == "float64"):
-    net, network, state, pruned, _, after, split, halves = pruned_pair(config, supernet, edges)
+    net, network, state, pruned, _, after, feed = pruned_pair(config, supernet, edges)
     live = {c.name: jnp.array(c.live(network.operations)) for c in network.cells}
-    _, train = batch_pair(after, state, split, halves)
+    _, train = batch_pair(after, state, feed)
     run = lambda n, s: jax.jit(
       lambda s: bilevel.supernet_loss(n, live, s.params, s.alphas, s.batch_stats, train, None)
     )(s)
@@ -62,10 +62,10 @@ def test_pruning_preserves_the_function(config, supernet, edges, precision, tole
 
 
 def test_the_next_update_has_the_survivors_momentum(x64, config, supernet):
-  net, network, state, pruned, _, after, split, halves = pruned_pair(config, supernet, "scan")
+  net, network, state, pruned, _, after, feed = pruned_pair(config, supernet, "scan")
   config.search.gradient_clip = 1e6  # The norm of the pruned gradient is another one.
   live = {c.name: jnp.array(c.live(network.operations)) for c in network.cells}
-  _, train = batch_pair(after, state, split, halves)
+  _, train = batch_pair(after, state, feed)
 
   def step(network, state):
     optimizer = optimizers.search_weights(config, 20)
@@ -81,8 +81,8 @@ def test_the_next_update_has_the_survivors_momentum(x64, config, supernet):
 
 
 def test_schedule_counts_go_on_through_pruning(config, supernet):
-  _, _, state, pruned, updates, after, split, halves = pruned_pair(config, supernet, "scan")
-  moved, _ = updates.run(jax.tree.map(jnp.array, state), split, halves, 2)
+  _, _, state, pruned, updates, after, feed = pruned_pair(config, supernet, "scan")
+  moved, _ = updates.run(jax.tree.map(jnp.array, state), feed, 2)
   assert optax.tree.get(moved.weight_state, "count") == 2
   grafted = transplant.graft(after.weight_optimizer.init(pruned.params), moved.weight_state)
   assert optax.tree.get(grafted, "count") == 2

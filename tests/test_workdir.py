@@ -8,6 +8,7 @@ import pytest
 
 import lfr_darts_jax
 from lfr_darts_jax import config as schema
+from lfr_darts_jax import storage
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
 
@@ -88,6 +89,30 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_goes(tmp
     pass
   with places.alone(tmp_path):
     pass
+
+
+def test_a_store_has_no_lock_which_is_said(bucket, capsys):
+  with places.alone(bucket), places.alone(bucket):
+    assert capsys.readouterr().out == (
+      2 * f"{bucket} has no lock: see to it that no other process runs there at the same time\n"
+    )
+
+
+def test_a_store_that_cannot_be_written(store):
+  with pytest.raises(UsageError, match="workdir: gs://no_bucket/run can't be written"):
+    with places.alone(storage.path("gs://no_bucket/run")):
+      pass
+
+
+def test_a_config_in_a_store(config, bucket):
+  flat = schema.flatten(config)
+  places.claim(bucket, flat, "first")
+  places.claim(bucket, flat, "second")
+  places.check(bucket, flat | {"train.epochs": 9})
+  assert places.commands(bucket) == ("first", "second")
+  storage.write(bucket / places.CHECKPOINTS / "5" / "meta.json", b"")
+  with pytest.raises(UsageError, match=r"config.train.epochs: 9, before 1"):
+    places.check(bucket, flat | {"train.epochs": 9})
 
 
 def test_a_pipeline_holds_it(config, tmp_path):

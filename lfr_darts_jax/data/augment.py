@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax.norm import WHOLE_BATCH
+from lfr_darts_jax.norm import Batching
+
 VALUES = 256  # Of a uint8.
 
 
@@ -37,29 +40,37 @@ def normalize(images: jax.Array, mean: tuple[float, ...], deviation: tuple[float
   return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(deviation)
 
 
-def crop_and_flip(images: jax.Array, key: jax.Array, config: ml_collections.ConfigDict) -> jax.Array:
-  """Random crops of images padded with zeros by `data.crop_padding`, and flips where `data.flip` allows them."""
+def crop_and_flip(
+  images: jax.Array, key: jax.Array, config: ml_collections.ConfigDict, batching: Batching = WHOLE_BATCH
+) -> jax.Array:
+  """Random crops of images padded with zeros by `data.crop_padding`, and flips where `data.flip` allows them.
+
+  What is random is drawn for the whole batch, so that it does not depend on how that is split over devices.
+  """
   crop_key, flip_key = jax.random.split(key)
-  batch, height, width, channels = images.shape
+  height, width, channels = images.shape[1:]
+  batch = len(images) * batching.shards
   pad = config.data.crop_padding
   if pad:
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    corners = jax.random.randint(crop_key, (batch, 2), 0, 2 * pad + 1)
+    corners = batching.own(jax.random.randint(crop_key, (batch, 2), 0, 2 * pad + 1))
     crop = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
     images = jax.vmap(crop)(padded, corners)
   if config.data.flip:
-    flips = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
+    flips = batching.own(jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1)))
     images = jnp.where(flips, images[:, :, ::-1], images)
   return images
 
 
-def cutout(images: jax.Array, key: jax.Array, size: int) -> jax.Array:
+def cutout(images: jax.Array, key: jax.Array, size: int, batching: Batching = WHOLE_BATCH) -> jax.Array:
   """Blanks a square around a random pixel of every normalised image; squares are cut off at the border.
 
   DeVries & Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
   """
-  batch, height, width, _ = images.shape
-  centres = jax.random.randint(key, (2, batch, 1), 0, jnp.array([height, width])[:, None, None])
+  height, width = images.shape[1:3]
+  shape = 2, len(images) * batching.shards, 1
+  centres = jax.random.randint(key, shape, 0, jnp.array([height, width])[:, None, None])
+  centres = jax.vmap(batching.own)(centres)
   inside = lambda n, centre: (jnp.arange(n) >= centre - size // 2) & (jnp.arange(n) < centre - size // 2 + size)
   hole = inside(height, centres[0])[:, :, None] & inside(width, centres[1])[:, None, :]
   return jnp.where(hole[..., None], 0, images)

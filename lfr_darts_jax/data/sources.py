@@ -48,6 +48,11 @@ class Dataset:
   class_names: tuple[str, ...]
   skipped: tuple[str, ...] = ()
 
+  @property
+  def train_images(self) -> int:
+    """Images of the train split."""
+    return len(self.train[1])
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamedDataset:
@@ -57,11 +62,23 @@ class StreamedDataset:
     train: the train split.
     test: opens the test split; called by the final test alone.
     class_names: by label.
+    skipped: none; bad files are found when it comes to them.
   """
 
   train: Source
   test: Callable[[], Source]
   class_names: tuple[str, ...]
+  skipped: tuple[str, ...] = ()
+
+  @property
+  def train_images(self) -> int:
+    """Images of the train split."""
+    return len(self.train)
+
+
+def open_dataset(config: ml_collections.ConfigDict) -> "Dataset | StreamedDataset":
+  """Opens `data.name` as `data.loading` says; errors as of `load` and `open_streamed`."""
+  return open_streamed(config) if config.data.loading == "stream" else load(config)
 
 
 def open_streamed(config: ml_collections.ConfigDict) -> StreamedDataset:

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 import io
 import itertools
-import pathlib
 
 import matplotlib.figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.patches import FancyBboxPatch
 import matplotlib.path
 
+from lfr_darts_jax import storage
 from lfr_darts_jax.files import write_atomically
 from lfr_darts_jax.genotype import REDUCTION
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.report import graph
+from lfr_darts_jax.storage import Path
 
 FONT_SIZE, DPI = 9.0, 144
 # A family of operations to its colour, by the start of its name; after Okabe and Ito, safe for the colour-blind.
@@ -89,9 +90,9 @@ def _mark_stages(axes, boxes, features):
     axes.text((left + right) / 2, 0.54, text, ha="center", va="top", fontsize=FONT_SIZE - 1.5, color=INK)
 
 
-def save_all(folder: pathlib.Path, cells: Sequence[Cell]) -> list[pathlib.Path]:
+def save_all(folder: Path, cells: Sequence[Cell]) -> list[Path]:
   """Writes every cell as NAME.svg and NAME.png; returns the paths."""
-  folder.mkdir(parents=True, exist_ok=True)
+  storage.make_folder(folder)
   paths = []
   for spec in cells:
     figure = cell(spec)

@@ -1,16 +1,18 @@
 """A sample of the test images that the network got wrong, kept beside the result so that a page needs no data set."""
 
+from collections.abc import Callable
 import io
-import pathlib
 from typing import NamedTuple
 import zipfile
 
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax import reading
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.evaluate import Evaluation
 from lfr_darts_jax.files import write_atomically
+from lfr_darts_jax.storage import Path
 
 NAME, MAX_IMAGES = "mistakes.npz", 24
 MAX_OVERHEAD = 100_000  # Bytes of labels and headers.
@@ -32,18 +34,24 @@ class Mistakes(NamedTuple):
   confidence: np.ndarray
 
 
-def save(workdir: pathlib.Path, test: tuple[np.ndarray, np.ndarray], tested: Evaluation, seed: int) -> None:
-  """Keeps a random sample of at most `MAX_IMAGES` wrong images, in the order of the test split."""
-  images, labels = test
-  wrong = np.flatnonzero(tested.predicted != labels)
+def save(workdir: Path, images: Callable[[np.ndarray], np.ndarray], tested: Evaluation, seed: int) -> None:
+  """Keeps a random sample of at most `MAX_IMAGES` wrong images, in the order of the test split.
+
+  Args:
+    workdir: where.
+    images: from indices to images of the test split.
+    tested: the test.
+    seed: of the sample.
+  """
+  wrong = np.flatnonzero(tested.predicted != tested.labels)
   chosen = np.sort(np.random.default_rng([seed, 4]).permutation(wrong)[:MAX_IMAGES])
   file = io.BytesIO()
-  sample = Mistakes(images[chosen], labels[chosen], tested.predicted[chosen], tested.confidence[chosen])
+  sample = Mistakes(images(chosen), tested.labels[chosen], tested.predicted[chosen], tested.confidence[chosen])
   np.savez_compressed(file, **sample._asdict())
   write_atomically(workdir / NAME, file.getvalue())
 
 
-def load(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Mistakes | None:
+def load(workdir: Path, config: ml_collections.ConfigDict) -> Mistakes | None:
   """The sample of a work directory, None where nothing has been tested there.
 
   Args:
@@ -57,13 +65,12 @@ def load(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Mistakes |
   if not path.exists():
     return None
   most = MAX_IMAGES * data.image_size**2 * data.channels + MAX_OVERHEAD
+  content = reading.read_bytes(path, most)
   try:
-    if not path.is_file():
-      raise ValueError("is no file")  # A named pipe, for one, would block for ever.
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
       if sum(member.file_size for member in archive.infolist()) > most:
         raise ValueError(f"more than {most} bytes unpacked")
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
       found = Mistakes(*(arrays[name] for name in Mistakes._fields))
     _check(found, data)
   except Exception as error:  # Broken archives and arrays raise all sorts of errors.

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import pathlib
 import time
 from typing import Any
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from PIL import Image
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import cost
+from lfr_darts_jax import storage
 from lfr_darts_jax.files import write_atomically
 from lfr_darts_jax.network import final_network
 from lfr_darts_jax.progress import duration
@@ -21,6 +21,7 @@ from lfr_darts_jax.report import curves
 from lfr_darts_jax.report import drawing
 from lfr_darts_jax.report import record as records
 from lfr_darts_jax.report.record import Record
+from lfr_darts_jax.storage import Path
 
 MAX_MATRIX, MAX_PAIRS = 30, 12  # Classes of a confusion matrix that can still be read; confused pairs listed.
 PIXELS_PER_INCH = 96  # CSS.
@@ -36,7 +37,7 @@ class Picture(NamedTuple):
   height: int
 
 
-def write(workdir: pathlib.Path) -> pathlib.Path:
+def write(workdir: Path) -> Path:
   """Writes the page of a work directory, whatever stage its run is at, and its cells as SVG and PNG.
 
   Returns:
@@ -52,9 +53,10 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     trim_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
+  environment.filters["duration"] = duration
   text = environment.get_template("page.html").render(_contents(record))
   folder = workdir / "report"
-  folder.mkdir(exist_ok=True)
+  storage.make_folder(folder)
   drawing.save_all(folder / "cells", record.cells)
   path = folder / "index.html"
   write_atomically(path, text)

@@ -1,7 +1,6 @@
 """What a work directory tells of its run, finished or not; read without its data set."""
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import ml_collections
@@ -13,11 +12,13 @@ from lfr_darts_jax import kept
 from lfr_darts_jax import metrics
 from lfr_darts_jax import plans
 from lfr_darts_jax import reading
+from lfr_darts_jax import seeds
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.report import mistakes
+from lfr_darts_jax.storage import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +81,11 @@ class Record:
     genotype: the derived cells, None before the search is done.
     search_seconds: time of the search, None before it is done and where there was none.
     result: what `result.json` holds, None before the test.
+    seeds: the outcomes of all its searches where it has several and they are done.
     mistakes: a sample of wrong test images, None before the test.
   """
 
-  workdir: pathlib.Path
+  workdir: Path
   config: ml_collections.ConfigDict
   commands: tuple[str, ...]
   plan: plans.Plan
@@ -95,6 +97,7 @@ class Record:
   genotype: genotypes.Genotype | None
   search_seconds: float | None
   result: dict[str, Any] | None
+  seeds: tuple[seeds.Searched, ...]
   mistakes: mistakes.Mistakes | None
 
   @property
@@ -123,7 +126,7 @@ class Record:
     )
 
 
-def read(workdir: pathlib.Path) -> Record:
+def read(workdir: Path) -> Record:
   """Reads a work directory, at any time.
 
   Raises:
@@ -154,6 +157,7 @@ def read(workdir: pathlib.Path) -> Record:
     kept.genotype(workdir),
     kept.search_seconds(workdir),
     kept.result(workdir, config),
+    tuple(seeds.read(workdir)),
     mistakes.load(workdir, config),
   )
 

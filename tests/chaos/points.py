@@ -71,7 +71,7 @@ def _file(name: str) -> Callable[[Strike], None]:
 
 
 def _save(phase: str) -> Callable[[Strike], None]:
-  return lambda strike: strike.at(Checkpoints, "save", lambda saved, *_: saved._manager.directory.name == phase)
+  return lambda strike: strike.at(Checkpoints, "save", lambda saved, *_: saved._directory.name == phase)
 
 
 def _commit(phase: str) -> Callable[[Strike], None]:

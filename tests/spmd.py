@@ -1,0 +1,168 @@
+"""Compares runs on several simulated devices with the same runs on one: `python -m tests.spmd TASK`.
+
+Prints one JSON object. In a process of its own, since the number of simulated devices is fixed when JAX starts.
+"""
+
+import collections
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lfr_darts_jax import bilevel
+from lfr_darts_jax import driver
+from lfr_darts_jax import feeds
+from lfr_darts_jax import predictor
+from lfr_darts_jax import trainer
+from lfr_darts_jax.data import batches
+from lfr_darts_jax.data import sources
+from lfr_darts_jax.genotype import Cell
+from lfr_darts_jax.genotype import edges
+from lfr_darts_jax.interrupt import Interrupt
+from lfr_darts_jax.metrics import Metrics
+from lfr_darts_jax.network import final_network
+from lfr_darts_jax.network import supernet
+from lfr_darts_jax.parallel import Devices
+from lfr_darts_jax.progress import Progress
+from lfr_darts_jax.state import SearchState
+from tests.conftest import tiny_config
+
+OPERATIONS = ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3")
+COLLECTIVE = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
+
+
+def devices(count):
+  """The first so many."""
+  return Devices(tuple(jax.devices()[:count]))
+
+
+def as_float(tree, dtype):
+  """A tree with its floating-point leaves in another type."""
+  cast = lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+  return jax.tree.map(cast, tree)
+
+
+def furthest(a, b):
+  """The largest difference between two trees."""
+  difference = lambda x, y: float(np.max(np.abs(np.float64(x) - np.float64(y))))
+  return max(jax.tree.leaves(jax.tree.map(difference, a, b)))
+
+
+def updates(order, count, dtype, group=None, edges_as="scan"):
+  """So many updates of a supernet on one device and on eight.
+
+  Returns:
+    The largest differences of losses and of alphas, and the collectives of the compiled program on eight.
+  """
+  config = tiny_config()
+  config.search.update(order=order, batch_size=32, warmup_fraction=0.2, operations=OPERATIONS, nodes=1)
+  config.data.update(flip=True)
+  config.network.update(batch_norm_group=group, edges=edges_as)
+  cells = tuple(Cell.full(name, kind, 1, OPERATIONS) for name, kind in (("n0", "normal"), ("r0", "reduction")))
+  network = supernet(config, ("n0", "r0"), cells)
+  rng = np.random.default_rng(0)
+  alphas = {c.name: jnp.asarray(rng.normal(size=(len(edges(1)), len(OPERATIONS)))) for c in cells}
+  image = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
+  variables = as_float(network.lazy_init(jax.random.PRNGKey(0), image, alphas), dtype)
+  images = rng.integers(0, 256, (128, 8, 8, 1)).astype(np.uint8)
+  labels = rng.integers(0, 10, 128).astype(np.int32)
+  halves = np.arange(128, dtype=np.int32).reshape(2, 64)
+  results = []
+  for number in (1, 8):
+    team = devices(number)
+    made = bilevel.Updates(config, network, ("n0", "r0"), 20, (0.4,), (0.3,), 0.3, team)
+    state = SearchState(
+      jnp.int32(0),
+      variables["params"],
+      variables["batch_stats"],
+      as_float(alphas, dtype),
+      made.weight_optimizer.init(variables["params"]),
+      made.alpha_optimizer.init(as_float(alphas, dtype)),
+      jax.random.PRNGKey(0),
+    )
+    state = team.replicate(jax.tree.map(np.asarray, state))
+    feed = team.replicate(batches.Resident(batches.Split(images, labels), halves))
+    losses = []
+    for step in range(1, count + 1):
+      state, sums = made.run(state, feed, step)
+      losses.append(np.asarray(sums.loss))
+    results.append((np.array(losses), jax.tree.map(np.asarray, state.alphas)))
+  (losses, alphas), (split_losses, split_alphas) = results
+  return {
+    "losses": furthest(losses, split_losses),
+    "alphas": furthest(alphas, split_alphas),
+    "collectives": collections.Counter(COLLECTIVE.findall(made._compiled.as_text())),
+  }
+
+
+class _Search(driver.Search):
+  def _initial(self, place):
+    return as_float(super()._initial(place), jnp.float64)
+
+
+class _Training(trainer.Training):
+  def _initial(self):
+    return as_float(super()._initial(), jnp.float64)
+
+
+def run():
+  """A whole search with pruning and deepening, a final training and its test on one device and on eight."""
+  config = tiny_config()
+  config.search.update(operations=OPERATIONS, nodes=1)
+  config.search.batch_size = config.train.batch_size = 32
+  config.train.update(epochs=1, drop_path=0.3, cutout=2)
+  config.data.flip = True
+  dataset = sources.load(config)
+  found = []
+  for number in (1, 8):
+    team = devices(number)
+    with tempfile.TemporaryDirectory() as folder:
+      workdir = pathlib.Path(folder)
+      shared = Metrics(workdir, config), Progress({}), Interrupt(), team
+      genotype, _ = _Search(config, dataset, workdir, *shared).run()
+      job = _Training(config, final_network(config, genotype), dataset, workdir, *shared)
+      state, _ = job.run()
+      variables = {"params": state.params, "batch_stats": state.batch_stats}
+      facts = {"class_names": dataset.class_names, "mean": job.mean, "deviation": job.deviation}
+      # 360 test images, which batches of 32 don't divide.
+      tested = predictor.Predictor(config, genotype, facts, variables).count(
+        feeds.Resident(dataset.test(), config, team)
+      )
+      losses = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+      losses = [[e.get("train_loss", 0), e.get("validation_loss", 0), e.get("train_accuracy", 0)] for e in losses]
+      found.append((genotype.to_json(), np.array(losses), jax.tree.map(np.asarray, state.params), tested))
+  (genotype, losses, params, tested), (split_genotype, split_losses, split_params, split_tested) = found
+  return {
+    "same_genotype": genotype == split_genotype,
+    "losses": furthest(losses, split_losses),
+    "params": furthest(params, split_params),
+    "confidence": furthest(tested.confidence, split_tested.confidence),
+    "errors": [tested.error, split_tested.error],
+    "images": split_tested.total,
+  }
+
+
+TASKS = {
+  "order_1": lambda: updates(1, 20, jnp.float64),
+  "order_2": lambda: updates(2, 20, jnp.float64),
+  "unrolled": lambda: updates(1, 20, jnp.float64, edges_as="unroll"),
+  "group_of_two_devices": lambda: updates(1, 20, jnp.float64, group=8),
+  "group_of_one_device": lambda: updates(1, 20, jnp.float64, group=4),
+  "half_a_device": lambda: updates(1, 20, jnp.float64, group=2),
+  "float32": lambda: updates(1, 5, jnp.float32),
+  "run": run,
+}
+
+if __name__ == "__main__":
+  task = sys.argv[1]
+  with jax.enable_x64(task != "float32"):
+    print(json.dumps(TASKS[task]()))

@@ -1,0 +1,123 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lfr_darts_jax import feeds
+from lfr_darts_jax import parallel
+from lfr_darts_jax.data import batches
+from lfr_darts_jax.data import sources
+from tests.conftest import tiny_config
+from tests.photographs import jpeg
+
+SIZE, COUNT = 16, 23
+
+
+class Photographs:
+  """Two dozen photographs at random access."""
+
+  def __init__(self):
+    self.encoded = [(jpeg(i, 40, 30), i % 10) for i in range(COUNT)]
+
+  def __len__(self):
+    return COUNT
+
+  def read(self, indices):
+    return [self.encoded[i] for i in indices]
+
+  def name(self, index):
+    return str(index)
+
+
+class Brightness:
+  """A network that says how bright an image is: its class by tens of grey levels."""
+
+  num_classes = 10
+
+  def apply(self, variables, images, mixtures=None):
+    class Outputs:
+      logits = -jnp.abs(images.mean((1, 2, 3))[:, None] * 10 - jnp.arange(10))
+
+    return Outputs
+
+  def __hash__(self):
+    return 0
+
+  def __eq__(self, other):
+    return isinstance(other, Brightness)
+
+
+@pytest.fixture
+def config():
+  config = tiny_config()
+  config.data.update(name="folder", dir=".", loading="stream", image_size=SIZE, channels=3, workers=0, crop_padding=0)
+  return config
+
+
+def read(feed, start, stop):
+  """Images and labels of the steps of a dispatch."""
+  got = feed.take(start, stop)
+  key = jnp.zeros((2, 2), jnp.uint32)
+  one = lambda step, part: got.batch(key, jnp.int32(step), part, 4, None, None)
+  return [[tuple(map(np.asarray, one(s, p))) for p in range(got.images.shape[1])] for s in range(start, stop)]
+
+
+def equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_stream_goes_on_anywhere_and_ends_its_dispatches_anywhere(config):
+  split = feeds.open_split(Photographs(), config, parallel.first())
+  parts = np.random.default_rng(0).permutation(COUNT)[:22].reshape(2, 11)
+  make = lambda order=(1, 2): split.feed(parts, 4, order, (0, 0), 3)
+  whole = make()
+  steps = read(whole, 0, 3) + read(whole, 3, 5) + read(whole, 5, 6)
+  whole.close()
+  later = make()
+  equal(read(later, 2, 4), steps[2:4])
+  equal(read(later, 4, 6), steps[4:6])
+  equal(read(later, 0, 1), steps[:1])  # Back to a checkpoint.
+  later.close()
+  another = make((1, 3))
+  assert any((a[0][1] != b[0][1]).any() for a, b in zip(read(another, 0, 3), steps, strict=False))
+  another.close()
+  # Labels are those of the parts' own images.
+  labels = np.arange(COUNT) % 10
+  for part in range(2):
+    seen = np.concatenate([step[part][1] for step in steps[:2]])
+    assert set(seen) <= set(labels[parts[part]])
+
+
+def test_a_part_is_not_read_before_it_is_needed(config):
+  split = feeds.open_split(Photographs(), config, parallel.first())
+  feed = split.feed(np.arange(22).reshape(2, 11), 4, (0,), (0, 2), 3)
+  steps = read(feed, 0, 3)
+  assert [bool(step[1][0].any()) for step in steps] == [False, False, True]
+  assert all(step[0][0].any() for step in steps)
+  feed.close()
+  again = split.feed(np.arange(22).reshape(2, 11), 4, (0,), (0, 0), 3)
+  equal(read(again, 2, 3)[0], steps[2])
+  again.close()
+
+
+def test_streamed_images_are_tested_as_resident_ones(config):
+  streamed = feeds.open_split(Photographs(), config, parallel.first())
+  images = streamed.images(np.arange(COUNT))
+  labels = np.arange(COUNT, dtype=np.int32) % 10
+  resident = feeds.Resident((images, labels), config, parallel.first())
+  statistics = (0.0,) * 3, (1.0,) * 3
+  chosen = np.array([2, 3, 5, 7, 11, 13, 17])
+  ours, theirs = (s.evaluate(Brightness(), {}, chosen, 4, statistics) for s in (streamed, resident))
+  equal(ours, theirs)
+  assert ours.total == len(chosen)
+  np.testing.assert_allclose(streamed.statistics(), resident.statistics(), atol=1e-6)
+
+
+def test_a_resident_feed_is_one_array(config):
+  config.data.loading = "device"
+  arrays = np.zeros((6, 8, 8, 1), np.uint8), np.arange(6, dtype=np.int32)
+  split = feeds.open_split(arrays, config, parallel.first())
+  feed = split.feed(None, 4, (0,), (0,), 3)
+  assert feed.take(0, 2) is feed.take(2, 5)
+  assert isinstance(feed.take(0, 2), batches.Resident)
+  assert isinstance(sources.open_dataset(tiny_config()), sources.Dataset)

@@ -1,0 +1,91 @@
+import json
+
+import jax
+import pytest
+
+import lfr_darts_jax
+from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import kept
+from lfr_darts_jax import metrics
+from lfr_darts_jax import parallel
+from lfr_darts_jax import seeds
+from lfr_darts_jax.errors import UsageError
+from tests.conftest import tiny_config
+
+CELL = genotypes.Cell("normal", "normal", (("skip_connect",), ("skip_connect",)), (2,))
+GENOTYPE = genotypes.Genotype((CELL, genotypes.Cell("reduction", "reduction", CELL.candidates, (2,))))
+ACCURACIES = {3: 0.25, 4: 0.75, 5: 0.75, 6: 0.5}
+
+
+def searched(seed):
+  return seeds.Searched(seed, ACCURACIES[seed], 10.0 * seed, GENOTYPE)
+
+
+def several(count):
+  return parallel.Devices(tuple(jax.devices()[:1]) * count)
+
+
+@pytest.mark.parametrize(
+  ("devices", "count", "sizes"), [(1, 4, [1]), (8, 4, [2, 2, 2, 2]), (8, 3, [2, 2, 2]), (2, 4, [1, 1]), (3, 1, [3])]
+)
+def test_devices_are_shared_among_searches(devices, count, sizes):
+  assert [group.size for group in seeds.groups(several(devices), count)] == sizes
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_the_best_on_validation_data_is_chosen_and_the_first_of_equals(devices):
+  asked = []
+
+  def search(seed, team, following):
+    asked.append((seed, following))
+    return searched(seed)
+
+  outcomes = seeds.run([3, 4, 5, 6], several(devices), search)
+  assert [outcome.seed for outcome in outcomes] == [3, 4, 5, 6]
+  assert [outcome.seed for outcome in outcomes if outcome.chosen] == [4]
+  expected = {1: {3: 3, 4: 2, 5: 1, 6: 0}, 2: {3: 1, 4: 1, 5: 0, 6: 0}, 8: dict.fromkeys(ACCURACIES, 0)}
+  assert dict(asked) == expected[devices]
+
+
+def test_one_that_fails_ends_all(tmp_path):
+  def search(seed, team, following):
+    if seed == 4:
+      raise UsageError("a field: a value")
+    return searched(seed)
+
+  for devices in (1, 2):
+    with pytest.raises(UsageError, match="a field"):
+      seeds.run([3, 4, 5], several(devices), search)
+
+
+def test_what_is_no_list_of_outcomes_is_refused(tmp_path):
+  assert seeds.read(tmp_path) == []
+  good = {**searched(3).to_json(), "chosen": True}
+  (tmp_path / "seeds.json").write_text(json.dumps([good]))
+  assert seeds.read(tmp_path) == [seeds.Searched(3, 0.25, 30.0, GENOTYPE, True)]
+  for bad in ({}, [1], [{**good, "seed": "3"}], [{**good, "genotype": {}}], [{**good, "chosen": 1}]):
+    (tmp_path / "seeds.json").write_text(json.dumps(bad))
+    with pytest.raises(UsageError, match=r"seeds.json"):
+      seeds.read(tmp_path)
+
+
+@pytest.mark.slow
+def test_every_seed_is_searched_as_by_itself(tmp_path):
+  config = tiny_config()
+  config.search.update(nodes=1, operations=("none", "skip_connect", "max_pool_3x3"), num_seeds=2)
+  config.seed = 5
+  found = lfr_darts_jax.search(config, tmp_path / "both")
+  outcomes = seeds.read(tmp_path / "both")
+  assert [outcome.seed for outcome in outcomes] == [5, 6]
+  (best,) = (outcome for outcome in outcomes if outcome.chosen)
+  assert best.genotype == found == kept.genotype(tmp_path / "both")
+  assert best.validation_accuracy == max(outcome.validation_accuracy for outcome in outcomes)
+  assert metrics.read(tmp_path / "both") == metrics.read(tmp_path / "both" / "seeds" / str(best.seed))
+  config.search.num_seeds = 1
+  for outcome in outcomes:
+    config.seed = outcome.seed
+    alone = tmp_path / f"alone_{outcome.seed}"
+    assert lfr_darts_jax.search(config, alone) == outcome.genotype
+    assert metrics.read(alone) == metrics.read(tmp_path / "both" / "seeds" / str(outcome.seed))
+  page = (tmp_path / "both" / "report" / "index.html").read_text()
+  assert f"{best.seed}, chosen" in page
