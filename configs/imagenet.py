@@ -5,8 +5,8 @@
 
 DIR is TFDS's data_dir with `imagenet2012` prepared as array_record files; from the two tars of the images
 (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar in DIR/downloads/manual) the first run prepares it, with TensorFlow.
-For GPUs or TPUs and a core per 800 images a second; not run here. The paper reports 25.5 % test error. `small` is the
-same at the smallest size, for a CPU and some dozens of images: to see that it runs, not to learn anything.
+For GPUs or TPUs, and a core per thousand images a second; not run here. The paper reports 25.5 % test error. `small` is
+the same at the smallest size, for a CPU and some dozens of images: to see that it runs, not to learn anything.
 """
 
 from lfr_darts_jax import config as schema

@@ -57,6 +57,8 @@ def test_search_step_prints_one_line_of_json():
     ("search_step.py", "--steps=0", "argument --steps: '0'; allowed are integers from 1"),
     ("search_step.py", "--layers=2", "config.search.layers: 2; allowed are integers from 3"),
     ("search_cost.py", "--updates=7", "--updates=7: lfr_darts allows multiples of 5"),
+    ("input_pipeline.py", "--workers=-1", "--workers=-1; allowed are integers from 0"),
+    ("input_pipeline.py", "--folder=nowhere", "--folder=nowhere: it holds no train/<class>/*"),
   ],
 )
 def test_wrong_flags_are_answered_in_one_line(script, flag, complaint):
@@ -235,3 +237,25 @@ def test_pytorchs_order_2_tends_to_ours(x64, config, monkeypatch):
   gradients = dict(zip(pair.their_alphas, pair.bilevel.unrolled_gradient(*pair.their_batches), strict=True))
   close(exact, numpy_of(gradients, lambda g: g.detach()), 1e-5)
   close(pair.weights(), state.params, 1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_input_keeps_up_with_decoding(workers):
+  flags = ("--batch=32", "--batches=10", "--rounds=3", f"--workers={workers}")
+  (result,) = lines(run("input_pipeline.py", *flags, "--json"))
+  assert result["data"] == "photographs" and result["workers"] == workers and len(result["share_all"]) == 3
+  assert result["share"] == pytest.approx(np.median(result["share_all"]))
+  for key in ("stream_per_core", "decode_per_core", "stream_per_second", "decode_per_second"):
+    assert result[key] > 0
+  # What docs/performance.md has is more; here other tests run beside it.
+  assert 0.5 < result["share"] < 1.5, result
+
+
+@pytest.mark.slow
+def test_batches_on_the_device_cost_next_to_nothing():
+  (result,) = lines(run("input_pipeline.py", "--data=digits", "--json"))
+  assert result["dispatches"] == len(result["outside_seconds"]) == 7
+  assert 0 < result["batch_seconds"] < 0.02 * result["dispatch_seconds"]
+  assert 0 < result["share"] < 0.02, result
+  assert result["share"] < result["share_all"] < 0.2, result

@@ -34,7 +34,7 @@ def test_taken_slots_differ_until_they_are_given_back(pair):
 def test_a_worker_waits_for_a_slot(pair):
   run, worker = pair
   taken = [worker.take() for _ in range(SLOTS)]
-  thread = threading.Thread(target=lambda: taken.append(worker.take()))
+  thread = threading.Thread(target=lambda: taken.append(worker.take()), daemon=True)
   thread.start()
   thread.join(0.1)
   assert thread.is_alive()

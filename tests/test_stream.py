@@ -7,9 +7,11 @@ import numpy as np
 import psutil
 import pytest
 
+from benchmarks import prepared
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import photographs
 from lfr_darts_jax.data import pump
+from lfr_darts_jax.data import sources
 from lfr_darts_jax.data import stream
 from lfr_darts_jax.data.photographs import TestView
 from lfr_darts_jax.data.photographs import TrainView
@@ -181,7 +183,7 @@ def test_hosts_must_share_equally():
     stream.evaluation_batches(ALBUM, None, 8, TEST_VIEW, 0, 3)
 
 
-def test_workers_start_no_device_and_run_no_main_module():
+def test_workers_start_no_device():
   assert {label for _, labels in batches(0, 2, source=Witness(8), workers=2) for label in labels.tolist()} == {0}
 
 
@@ -216,6 +218,26 @@ def test_a_worker_that_is_killed_stops_the_run():
     for _ in range(100):
       next(made)
   assert not workers_of_this_process()
+
+
+def test_a_prepared_data_set_is_streamed_as_it_is(tmp_path, config):
+  photographs_ = ALBUM.read(range(len(ALBUM)))
+  prepared.write(tmp_path, "album", {"train": photographs_[:20], "test": photographs_[20:]}, 26)
+  config.data.update(name="album", dir=str(tmp_path), loading="stream", image_size=16, channels=3, num_classes=26)
+  dataset = sources.open_streamed(config)
+  assert dataset.train.read(range(20)) == photographs_[:20] and dataset.test().read([5]) == [photographs_[25]]
+  ours = batches(1, 2, source=dataset.train, workers=2)
+  assert_same(ours, batches(1, 2, indices=np.arange(20)))
+
+
+def test_a_test_split_without_labels_gives_way_to_the_validation_split(tmp_path, config):
+  photographs_ = ALBUM.read(range(3))
+  secret = [(encoded, -1) for encoded, _ in photographs_]
+  config.data.update(dir=str(tmp_path), loading="stream", channels=3, num_classes=26)
+  for name, splits in (("secret", {"test": secret, "validation": photographs_}), ("open", {"test": photographs_})):
+    prepared.write(tmp_path, name, {"train": photographs_} | splits, 26)
+    config.data.name = name
+    assert [label for _, label in sources.open_streamed(config).test().read([0, 2])] == [0, 2]
 
 
 def test_one_worker_per_core_is_the_default(config):

@@ -41,10 +41,12 @@ print("ended", flush=True)
 """
 
 
-def started(*arguments):
+def started(folder, *arguments):
   """The script in a process group of its own, and its children: two workers and Python's tracker of resources."""
   environment = os.environ | {"PYTHONPATH": str(ROOT)}
-  command = [sys.executable, "-c", SCRIPT, *arguments]
+  path = folder / "unguarded.py"
+  path.write_text(SCRIPT)
+  command = [sys.executable, path, *arguments]
   pipe = subprocess.PIPE
   script = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
   line = script.stdout.readline()
@@ -67,8 +69,8 @@ def shared_memory():
     pytest.param(signal.SIGINT, ("early",), marks=pytest.mark.slow),
   ],
 )
-def test_a_signal_to_all_processes_leaves_batches_until_the_run_ends(number, arguments):
-  script, children = started(*arguments)
+def test_a_signal_to_all_processes_leaves_batches_until_the_run_ends(tmp_path, number, arguments):
+  script, children = started(tmp_path, *arguments)
   os.killpg(script.pid, number)
   out, error = script.communicate(timeout=60)
   assert (script.returncode, out, error) == (0, "ended\n", "")
@@ -76,9 +78,9 @@ def test_a_signal_to_all_processes_leaves_batches_until_the_run_ends(number, arg
   assert not alive
 
 
-def test_workers_do_not_outlive_a_run_that_is_killed():
+def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path):
   before = shared_memory()
-  script, children = started()
+  script, children = started(tmp_path)
   workers = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
   script.kill()
   killed = time.monotonic()

@@ -24,11 +24,12 @@ class Change(NamedTuple):
   """A change of colours.
 
   Attributes:
-    matrix: `[channels, channels]`, which colours are multiplied with.
-    mean: how much of the image's mean luma is added.
+    colours: `[channels, channels + 1]`: what colours are multiplied with, and a last column for what is added, which
+      `apply` fills in.
+    mean: how much of the image's mean luma that is.
   """
 
-  matrix: np.ndarray
+  colours: np.ndarray
   mean: float
 
 
@@ -43,18 +44,16 @@ def draw(numbers: Sequence[float], channels: int, strength: float, hue: float) -
   """
   brightness, contrast, saturation = (1 + strength * (2 * n - 1) for n in numbers[:3])
   angle = 2 * math.pi * hue * (2 * numbers[3] - 1)
-  matrix = np.ones((1, 1))
+  colours = np.ones((channels, channels + 1))
   if channels == 3:
-    matrix = LUMA + saturation * (math.cos(angle) * CHROMINANCE + math.sin(angle) * TURNED)
-  return Change(brightness * contrast * matrix, brightness * (1 - contrast))
+    colours[:, :3] = LUMA + saturation * (math.cos(angle) * CHROMINANCE + math.sin(angle) * TURNED)
+  colours *= brightness * contrast
+  return Change(colours, brightness * (1 - contrast))
 
 
 def apply(change: Change, image: np.ndarray) -> np.ndarray:
   """Changes a uint8 image, `[height, width]` or RGB `[height, width, 3]`; values are rounded and clipped once."""
-  channels = len(change.matrix)
-  mean = cv2.mean(image)
-  luma = LUMA @ mean[:3] if channels == 3 else mean[0]
-  colours = np.empty((channels, channels + 1))
-  colours[:, :channels] = change.matrix
-  colours[:, channels] = change.mean * luma
-  return cv2.transform(image, colours)
+  red, green, blue, _ = cv2.mean(image)
+  luma = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue if image.ndim == 3 else red
+  change.colours[:, -1] = change.mean * luma
+  return cv2.transform(image, change.colours)

@@ -89,6 +89,11 @@ class Loader:
     return labels, real
 
 
+def with_position(position: int, entry: int) -> np.ndarray:
+  """An entry as `Loader` takes it. Here and not in `stream.py`, since workers import what they are sent."""
+  return np.array((position, entry))
+
+
 def random_numbers(seed: int, positions: np.ndarray) -> list[list[float]]:
   """`NUMBERS` numbers, uniform in [0, 1), for each of some positions in the endless order, equally far apart.
 

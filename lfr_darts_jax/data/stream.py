@@ -13,6 +13,7 @@ import numpy as np
 
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data.loader import Loader
+from lfr_darts_jax.data.loader import with_position
 from lfr_darts_jax.data.photographs import TestView
 from lfr_darts_jax.data.photographs import TrainView
 from lfr_darts_jax.data.pump import PART
@@ -72,7 +73,7 @@ class Stream:
     """
     used = self._count // self._batch_size * self._batch_size
     order = MapDataset.range(self._count).shuffle(seed=self._order_seed)[:used].repeat()
-    order = order.map_with_index(_with_position)[self._mine]
+    order = order.map_with_index(with_position)[self._mine]
     return start(order, self._loader, self._share, first, self._workers)
 
 
@@ -102,7 +103,7 @@ def evaluation_batches(
   count = len(source) if indices is None else len(indices)
   share = _share(batch_size, process_count)
   filled = -(-count // batch_size) * batch_size
-  order = MapDataset.range(filled).map_with_index(_with_position)[process_index::process_count]
+  order = MapDataset.range(filled).map_with_index(with_position)[process_index::process_count]
   return start(order, Loader(source, indices, view, count), share, 0, workers, padded=True)
 
 
@@ -129,7 +130,3 @@ def _share(batch_size, process_count):
   if rest:
     raise UsageError(f"batch size: {batch_size}; allowed are multiples of {process_count}, the number of processes")
   return share
-
-
-def _with_position(position, entry):
-  return np.array((position, entry))
