@@ -157,7 +157,7 @@ def _read(folder, build):
   except (LookupError, TypeError, ValueError, OSError) as error:
     reason = " ".join(str(error).split())[:200]
     raise Broken(f"it is not of this run ({type(error).__name__}: {reason})") from error
-  with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as store:
+  with _alone() as store:
     args = ocp.args.StandardRestore(jax.tree.map(_placed, shapes))
     restored = store.restore((folder / STATE).absolute(), args=args)
   # Orbax ties arrays to their device, for which JAX would compile other programs than for those of a fresh start.
@@ -213,14 +213,24 @@ def _kinds(tree):
 
 def _placed(leaf):
   # Where none is asked for, Orbax looks for the device that the array was saved from.
-  device = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  device = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+
+
+def _alone():
+  """Orbax in this process alone; in a run of several it would wait for the others."""
+  index = jax.process_index()
+  options = ocp.options.MultiprocessingOptions(
+    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
+  )
+  handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+  return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def _store(path, state):
   try:
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as store:
-      store.save(path.absolute(), args=ocp.args.StandardSave(state))
+    with _alone() as store:
+      store.save(path.absolute(), args=ocp.args.StandardSave(jax.tree.map(np.asarray, state)))
   except ValueError as error:
     # What TensorStore raises whatever the operating system said; the words of that are in it.
     for number in files.DISK_ERRORS:
