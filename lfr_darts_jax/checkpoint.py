@@ -62,7 +62,7 @@ class Checkpoints:
     """Saves a step, the same one only once; older ones go when the new one is whole.
 
     Raises:
-      OSError: where it can't be written; older ones are as they were.
+      OSError, RunError: where it can't be written; older ones are as they were.
     """
     if not self._folder(step).exists():
       self._write(step, state, meta)
@@ -137,7 +137,7 @@ def read(folder: Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta]:
 
   Raises:
     Broken: where it is not as it was saved, or not of this run.
-    OSError: where a store can't be reached.
+    RunError: where a store can't be reached.
   """
   with storage.fetched(folder) as here:
     return _read(here, build)

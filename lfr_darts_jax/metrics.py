@@ -102,7 +102,8 @@ class Metrics:
       event_step: the step under which TensorBoard shows them.
 
     Raises:
-      OSError: where the disk takes no more, the last line may be a half; or where a store can't be reached.
+      OSError: where the disk takes no more; the last line may be a half.
+      RunError: where a store can't be reached.
     """
     entry = {"phase": phase, "iteration": iteration, "step": step, **{k: _plain(v) for k, v in values.items()}}
     with files.writing(self._path), self._path.open("a") as file:

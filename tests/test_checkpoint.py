@@ -16,6 +16,7 @@ from lfr_darts_jax import checkpoint
 from lfr_darts_jax import storage
 from lfr_darts_jax.checkpoint import Broken
 from lfr_darts_jax.checkpoint import Checkpoints
+from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 from tests import damage
 
@@ -279,11 +280,11 @@ def test_where_none_in_a_store_is_whole_nothing_is_touched(three, bucket, config
 
 def test_a_store_that_cannot_be_reached_breaks_no_checkpoint(three_in_a_bucket, config, monkeypatch):
   def fail(*unused):
-    raise OSError("no route to host")
+    raise RunError("no route to host")
 
   with monkeypatch.context() as patch:
     patch.setattr(storage, "fetched", fail)
-    with pytest.raises(OSError, match="no route to host"):
+    with pytest.raises(RunError, match="no route to host"):
       Checkpoints(three_in_a_bucket, config).restore(shapes, print)
   assert steps(three_in_a_bucket) == ["1", "2", "5"]
   assert Checkpoints(three_in_a_bucket, config).restore(shapes, print)[1] == {"step": 5}
