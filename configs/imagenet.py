@@ -51,6 +51,7 @@ def get_config(variant: str = "full"):
     config.data.update(image_size=64, search_fraction=1.0, workers=2)
     config.plan.update(derived_copies=1)
     config.search.update(epochs=1, batch_size=8, channels=4, nodes=2, updates_per_dispatch=2)
+    config.prune.rounds = ()  # Every round compiles anew.
     config.network.update(channels=4, layers=5)
     config.train.update(epochs=2, batch_size=16, warmup_epochs=1)
   return config

@@ -1,9 +1,7 @@
-import contextlib
 import io
 import pathlib
 import pickle
 import re
-import runpy
 
 import numpy as np
 from PIL import Image
@@ -12,10 +10,8 @@ import pytest
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.data import stream
 from lfr_darts_jax.data.photographs import TestView
-from lfr_darts_jax.data.photographs import TrainView
 from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
-from tests import imagenet
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "tensorflow_datasets"
 
@@ -186,30 +182,3 @@ def test_streamed_cifar10(streamed):
   streamed.data.channels = 1
   with pytest.raises(UsageError, match="config.data.channels: 1; cifar10 has 3"):
     sources.open_streamed(streamed)
-
-
-@pytest.mark.slow
-def test_imagenet_from_its_tars(tmp_path, config):
-  pytest.importorskip("tensorflow", reason="TensorFlow, which TFDS prepares data with, is not installed")
-  photographs = imagenet.make_tars(tmp_path)
-  path = pathlib.Path(__file__).parents[1] / "configs" / "imagenet.py"
-  config = runpy.run_path(str(path))["get_config"]("small")
-  config.data.dir = str(tmp_path)
-  dataset = sources.open_streamed(config)
-  assert len(dataset.class_names) == 1000 and len(dataset.train) == len(photographs)
-  # As the builder has it, with the wnid as class name; nothing was encoded anew.
-  read = {(dataset.class_names[label], encoded) for encoded, label in dataset.train.read(range(len(photographs)))}
-  assert read == set(photographs)
-  # Not the test split, whose labels are secret.
-  test = dataset.test()
-  assert len(test) == imagenet.TESTED and min(label for _, label in test.read(range(len(test)))) >= 0
-  training = lambda workers: stream.Stream(dataset.train, None, 16, 0, TrainView.of(config), workers=workers).batches(2)
-  with contextlib.closing(training(2)) as processes, contextlib.closing(training(0)) as threads:
-    for _ in range(4):
-      (images, labels), others = next(processes), next(threads)
-      assert images.shape == (16, 64, 64, 3)
-      np.testing.assert_array_equal(images, others[0])
-      np.testing.assert_array_equal(labels, others[1])
-  tested = list(stream.evaluation_batches(test, None, 16, TestView.of(config)))
-  assert sum(real.sum() for _, _, real in tested) == imagenet.TESTED
-  assert all(0.2 < mean < 0.7 for mean in stream.statistics(config, dataset.train)[0])
