@@ -214,7 +214,7 @@ def test_a_failed_write_leaves_the_one_before_whole(tmp_path, config, monkeypatc
 
 
 def test_other_errors_of_the_store_are_passed_on(tmp_path, config):
-  with pytest.raises(ValueError, match="Unsupported data type"):
+  with pytest.raises(ValueError, match="Unsupported"):
     Checkpoints(tmp_path, config).save(1, {"w": object()}, {})
   assert steps(tmp_path) == []
 
