@@ -1,11 +1,7 @@
-import json
 import os
 import pathlib
-import signal
-import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -40,70 +36,6 @@ def start(workdir, *arguments, devices=DEVICES, flags=TINY):
   command = [sys.executable, "-m", "lfr_darts_jax.main", f"--workdir={workdir}", *flags, *arguments]
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
   return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
-
-
-def pair(workdir):
-  """Two processes that belong together."""
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-  told = f"--coordinator=127.0.0.1:{port}", "--num_processes=2"
-  return [start(workdir, *told, f"--process_id={i}") for i in range(2)]
-
-
-def finish(running, seconds=1500):
-  outputs = [process.communicate(timeout=seconds) for process in running]
-  assert [process.returncode for process in running] == [0] * len(running), outputs
-  return outputs
-
-
-def wait_for(path, running):
-  until = time.monotonic() + 900
-  while not path.exists():
-    assert all(process.poll() is None for process in running), [process.communicate() for process in running]
-    assert time.monotonic() < until
-    time.sleep(0.2)
-
-
-@pytest.mark.slow
-def test_two_processes_find_what_one_does_through_kills_and_signals(tmp_path):
-  alone = tmp_path / "alone"
-  finish([start(alone, devices=2 * DEVICES)])
-
-  workdir = tmp_path / "pair"
-  running = pair(workdir)
-  wait_for(workdir / "search" / "4", running)
-  running[1].kill()
-  began = time.monotonic()
-  running[0].wait(120)
-  assert time.monotonic() - began < 90
-  line = running[0].stderr.read().splitlines()[-1]
-  assert running[0].returncode not in (0, 2)
-  assert "another process" in line and "continues" in line
-
-  # A signal to one of them saves the state and ends both.
-  running = pair(workdir)
-  wait_for(workdir / "genotype.json", running)
-  running[1].send_signal(signal.SIGTERM)
-  for process in running:
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 128 + signal.SIGTERM, errors
-    assert errors.splitlines()[-1] == "lfr-darts: stopped by SIGTERM; the same command continues"
-
-  outputs = finish(pair(workdir))
-  # The first process alone speaks.
-  assert "test error" in outputs[0][0]
-  assert outputs[1][0] == ""
-  assert (workdir / "genotype.json").read_bytes() == (alone / "genotype.json").read_bytes()
-  ours, theirs = (json.loads((d / "result.json").read_text()) for d in (workdir, alone))
-  assert ours["test_error"] == pytest.approx(theirs["test_error"], abs=1.0)
-  assert ours["devices"] == theirs["devices"] == 2 * DEVICES
-  # On another number of devices it goes on too, to the end that is there.
-  (workdir / "result.json").unlink()
-  finish([start(workdir, devices=1)])
-  again = json.loads((workdir / "result.json").read_text())
-  assert again["test_error"] == ours["test_error"]
-  assert again["devices"] == 1
 
 
 @pytest.mark.parametrize(
