@@ -64,7 +64,7 @@ class Checkpoints:
     """Saves a step, the same one only once; older ones go when the new one is whole.
 
     Raises:
-      OSError: where it can't be written; older ones are as they were.
+      OSError, RunError: where it can't be written; older ones are as they were.
     """
     if not processes.agree(self._folder(step).exists):
       self._write(step, state, meta)
@@ -158,7 +158,7 @@ def read(folder: Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta]:
 
   Raises:
     Broken: where it is not as it was saved, or not of this run.
-    OSError: where a store can't be reached.
+    RunError: where a store can't be reached.
   """
   with storage.fetched(folder) as here:
     _check(here, build)
@@ -182,7 +182,7 @@ def _check(folder, build):
 def _load(folder, build):
   meta = _parse(folder / META)["meta"]
   shapes = build(meta)
-  with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as store:
+  with _alone() as store:
     args = ocp.args.StandardRestore(jax.tree.map(_placed, shapes))
     restored = store.restore((folder / STATE).absolute(), args=args)
   # Orbax ties arrays to their device, for which JAX would compile other programs than for those of a fresh start.
@@ -242,16 +242,21 @@ def _placed(leaf):
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
 
 
+def _alone():
+  """Orbax in this process alone; in a run of several it would wait for the others."""
+  index = jax.process_index()
+  options = ocp.options.MultiprocessingOptions(
+    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
+  )
+  handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+  return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
 def _store(path, state, together):
   """Writes arrays, which all processes hold; `together` says whether all of them are here to do it."""
-  settings = ocp.options.MultiprocessingOptions()
-  if not together and processes.count() > 1:
-    settings = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="alone")
-    state = jax.tree.map(np.asarray, state)
   try:
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=settings)
-    with ocp.Checkpointer(handler, multiprocessing_options=settings) as store:
-      store.save(path.absolute(), args=ocp.args.StandardSave(state))
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) if together else _alone() as store:
+      store.save(path.absolute(), args=ocp.args.StandardSave(state if together else jax.tree.map(np.asarray, state)))
   except ValueError as error:
     # What TensorStore raises whatever the operating system said; the words of that are in it.
     for number in files.DISK_ERRORS:

@@ -21,7 +21,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
   """Writes a file, text as UTF-8: under a temporary name, and moves it into place; into a store as one object.
 
   Raises:
-    OSError: where that fails; a file of that name is as it was.
+    OSError, RunError: where that fails; a file of that name is as it was.
   """
   content = content.encode() if isinstance(content, str) else content
   if not storage.is_local(path):
@@ -46,7 +46,7 @@ def making(folder: Path) -> Iterator[pathlib.Path]:
   In a store it fills object by object. Until it is whole, `unfinished` lies beside it.
 
   Raises:
-    OSError: where that fails; there is no folder of that name then, or `remove_partials` deletes it.
+    OSError, RunError: where that fails; there is no folder of that name then, or `remove_partials` deletes it.
   """
   if storage.is_local(folder):
     temporary = partial(folder)

@@ -106,7 +106,8 @@ class Metrics:
       event_step: the step under which TensorBoard shows them.
 
     Raises:
-      OSError: where the disk takes no more, the last line may be a half; or where a store can't be reached.
+      OSError: where the disk takes no more; the last line may be a half.
+      RunError: where a store can't be reached.
     """
     if not processes.primary():
       return

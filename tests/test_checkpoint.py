@@ -2,6 +2,9 @@ import errno
 import os
 import pkgutil
 import shutil
+import socket
+import subprocess
+import sys
 
 import jax
 from jax.experimental import multihost_utils
@@ -13,6 +16,7 @@ from lfr_darts_jax import checkpoint
 from lfr_darts_jax import storage
 from lfr_darts_jax.checkpoint import Broken
 from lfr_darts_jax.checkpoint import Checkpoints
+from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 from tests import damage
 
@@ -210,7 +214,7 @@ def test_a_failed_write_leaves_the_one_before_whole(tmp_path, config, monkeypatc
 
 
 def test_other_errors_of_the_store_are_passed_on(tmp_path, config):
-  with pytest.raises(ValueError, match="Unsupported type"):
+  with pytest.raises(ValueError, match="Unsupported"):
     Checkpoints(tmp_path, config).save(1, {"w": object()}, {})
   assert steps(tmp_path) == []
 
@@ -276,11 +280,11 @@ def test_where_none_in_a_store_is_whole_nothing_is_touched(three, bucket, config
 
 def test_a_store_that_cannot_be_reached_breaks_no_checkpoint(three_in_a_bucket, config, monkeypatch):
   def fail(*unused):
-    raise OSError("no route to host")
+    raise RunError("no route to host")
 
   with monkeypatch.context() as patch:
     patch.setattr(storage, "fetched", fail)
-    with pytest.raises(OSError, match="no route to host"):
+    with pytest.raises(RunError, match="no route to host"):
       Checkpoints(three_in_a_bucket, config).restore(shapes, print)
   assert steps(three_in_a_bucket) == ["1", "2", "5"]
   assert Checkpoints(three_in_a_bucket, config).restore(shapes, print)[1] == {"step": 5}
@@ -301,3 +305,38 @@ def test_one_that_is_half_in_a_store_is_passed_over_without_a_word_and_deleted(t
   said = []
   assert Checkpoints(three_in_a_bucket, config).restore(shapes, said.append)[1] == {"step": 5}
   assert not said and steps(three_in_a_bucket) == ["1", "2", "5"]
+
+
+ONE_OF_TWO = """
+import sys, jax, numpy as np
+from jax.experimental import multihost_utils
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from lfr_darts_jax import checkpoint, config, storage
+mesh = jax.sharding.Mesh(np.array(jax.devices()), "data")
+everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+values = np.arange(12, dtype=np.float32).reshape(3, 4)
+state = {"w": jax.make_array_from_callback(values.shape, everywhere, lambda index: values[index])}
+shapes = lambda meta: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
+folder = storage.path(sys.argv[3])
+if jax.process_index() == 0:
+  checkpoint.Checkpoints(folder, config.get_config()).save(7, state, {"step": 7})
+multihost_utils.sync_global_devices("saved")
+read, meta = checkpoint.read(folder / "7", shapes)
+np.testing.assert_array_equal(read["w"], values)
+assert meta == {"step": 7}
+multihost_utils.sync_global_devices("read")
+"""
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_saves_and_both_read(tmp_path, bucket):
+  for place in (tmp_path / "c", bucket):
+    with socket.socket() as free:
+      free.bind(("127.0.0.1", 0))
+      address = f"127.0.0.1:{free.getsockname()[1]}"
+    commands = [[sys.executable, "-c", ONE_OF_TWO, address, str(index), str(place)] for index in range(2)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    for process in processes:
+      _, errors = process.communicate(timeout=200)
+      assert process.returncode == 0, errors
+    assert steps(place) == ["7"]

@@ -1,3 +1,4 @@
+import errno
 import os
 import pathlib
 
@@ -6,6 +7,7 @@ import fsspec
 import pytest
 
 from lfr_darts_jax import storage
+from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 
 
@@ -133,7 +135,7 @@ def test_a_place_that_can_be_written(bucket):
     storage.check_writable(storage.path("gs://no_bucket/run"))
 
 
-def test_whatever_a_store_raises_is_an_error_of_the_system(bucket, monkeypatch):
+def test_whatever_a_store_raises_is_one_line_that_says_how_to_go_on(bucket, monkeypatch):
   store, _ = storage._open(bucket)
 
   def fail(*unused, **unused_too):
@@ -149,8 +151,17 @@ def test_whatever_a_store_raises_is_an_error_of_the_system(bucket, monkeypatch):
     lambda: storage.remove(bucket),
     lambda: storage.move(bucket, bucket),
   ):
-    with pytest.raises(OSError, match=f"{bucket}.*: LookupError: of its own"):
+    with pytest.raises(RunError, match=f"{bucket}.*: LookupError: of its own; the same command continues once"):
       call()
+
+
+def test_no_space_for_what_is_fetched_is_an_error_of_the_disk(bucket, monkeypatch):
+  def fail(*unused):
+    raise OSError(errno.ENOSPC, "Full")
+
+  monkeypatch.setattr(storage._open(bucket)[0], "get", fail)
+  with pytest.raises(OSError, match="Full"):
+    below(bucket)
 
 
 def test_files_grow_where_they_are(tmp_path):
@@ -182,3 +193,11 @@ def test_files_grow_on_their_way_to_a_store(bucket, monkeypatch):
   staged.close()
   assert below(bucket) == {"a": b"a12", "b": b"1", "sub/c": b"1", "other": b"other"}
   assert put == [["a", "b", "c"], ["a"], []] and not staged.here.exists()
+
+
+def test_what_cannot_be_put_leaves_nothing_behind(store):
+  staged = storage.Staged(storage.path("gs://no_bucket/run"))
+  (staged.here / "a").write_text("1")
+  with pytest.raises(RunError, match="gs://no_bucket/run: FileNotFoundError"):
+    staged.close()
+  assert not staged.here.exists()

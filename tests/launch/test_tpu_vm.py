@@ -61,7 +61,9 @@ class Cloud:
   def start(self, *arguments):
     command = [self.checkout / "launch" / "tpu_vm.sh", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=self.environment, start_new_session=True, **pipes)
+    # Where the tests run in the background, a script could not set right what it is to ignore from the start.
+    heard = lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGINT)]
+    return subprocess.Popen(command, env=self.environment, start_new_session=True, preexec_fn=heard, **pipes)
 
   def run(self, *arguments):
     process = self.start(*arguments)
