@@ -4,6 +4,7 @@ from collections.abc import Callable
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 from typing import NamedTuple
 
@@ -80,7 +81,8 @@ def _commit(phase: str) -> Callable[[Strike], None]:
 
 def _removal(phase: str) -> Callable[[Strike], None]:
   first = lambda path, *_: next(p for p in sorted(pathlib.Path(path).rglob("*")) if p.is_file()).unlink()
-  return lambda strike: strike.at(shutil, "rmtree", lambda path, *_: _is_step(path, phase), first)
+  doomed = lambda path, *_: re.fullmatch(r"\.\d+\.partial", path.name) is not None and path.parent.name == phase
+  return lambda strike: strike.at(shutil, "rmtree", lambda path, *_: doomed(pathlib.Path(path)), first)
 
 
 def _is_step(path, phase):
