@@ -27,6 +27,7 @@ from lfr_darts_jax import checksums
 from lfr_darts_jax import files
 from lfr_darts_jax import processes
 from lfr_darts_jax import storage
+from lfr_darts_jax.errors import DISK_ERRORS
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.storage import Path
 
@@ -85,25 +86,22 @@ class Checkpoints:
     Raises:
       UsageError: where there are some, but none is whole; nothing is renamed then.
     """
-    step = processes.agree(lambda: self._newest(build, say))
+    restored: dict[int, tuple[Tree, Meta]] = {}
+    step = processes.agree(lambda: self._newest(build, say, restored))
     if step is None:
       return None
-    with storage.fetched(self._folder(step)) as here:
-      return _load(here, build)
+    return restored[step] if step in restored else read(self._folder(step), build)
 
-  def _newest(self, build, say):
-    """The newest step that is whole, None where there are no checkpoints; newer ones are renamed."""
+  def _newest(self, build, say, restored):
+    """The newest whole step, None where there are no checkpoints; reads it into `restored`, and renames newer ones."""
     faults: dict[int, str] = {}
-    whole = None
     for step in self._steps():
       try:
-        with storage.fetched(self._folder(step)) as here:
-          _check(here, build)
-        whole = step
+        restored[step] = read(self._folder(step), build)
         break
       except Broken as error:
         faults[step] = str(error)
-    if faults and whole is None:
+    if faults and not restored:
       listed = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
       raise UsageError(
         f"workdir: no checkpoint in {self._directory} is whole ({listed}); allowed is a directory with a whole one, or "
@@ -114,7 +112,7 @@ class Checkpoints:
       files.move(self._folder(step), aside)
       say(f"passing over the checkpoint {self._folder(step)}, now {aside.name}: {fault}")
     files.remove_partials(self._directory)
-    return whole
+    return next(iter(restored), None)
 
   def _folder(self, step):
     return self._directory / str(step)
@@ -161,27 +159,23 @@ def read(folder: Path, build: Callable[[Meta], Tree]) -> tuple[Tree, Meta]:
     RunError: where a store can't be reached.
   """
   with storage.fetched(folder) as here:
-    _check(here, build)
-    return _load(here, build)
+    return _read(here, build)
 
 
-def _check(folder, build):
+def _read(folder, build):
   fault = checksums.fault(folder)
   if fault:
     raise Broken(fault)
   try:
     saved = _parse(folder / META)
+    meta = saved["meta"]
+    shapes = build(meta)
     # Orbax finds out too, but leaves coroutines behind, which Python warns of.
-    if saved["arrays"] != _kinds(build(saved["meta"])):
+    if saved["arrays"] != _kinds(shapes):
       raise ValueError("the arrays have other names, shapes or types")
   except (LookupError, TypeError, ValueError, OSError) as error:
     reason = " ".join(str(error).split())[:200]
     raise Broken(f"it is not of this run ({type(error).__name__}: {reason})") from error
-
-
-def _load(folder, build):
-  meta = _parse(folder / META)["meta"]
-  shapes = build(meta)
   with _alone() as store:
     args = ocp.args.StandardRestore(jax.tree.map(_placed, shapes))
     restored = store.restore((folder / STATE).absolute(), args=args)
@@ -259,7 +253,7 @@ def _store(path, state, together):
       store.save(path.absolute(), args=ocp.args.StandardSave(state if together else jax.tree.map(np.asarray, state)))
   except ValueError as error:
     # What TensorStore raises whatever the operating system said; the words of that are in it.
-    for number in files.DISK_ERRORS:
+    for number in DISK_ERRORS:
       if os.strerror(number) in str(error):
         raise OSError(number, os.strerror(number)) from error
     raise

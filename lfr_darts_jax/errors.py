@@ -1,7 +1,11 @@
 """The errors whose text is for users, and how it is kept to one line."""
 
+import errno
 from typing import Any
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# When a run that ended with such an error of the operating system may go on.
+DISK_ERRORS = {**dict.fromkeys(NO_SPACE, "once there is space"), errno.EROFS: "once it can be written"}
 MAX_LINE, MAX_VALUE = 1_900, 60
 
 

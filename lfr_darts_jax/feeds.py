@@ -109,13 +109,12 @@ class Resident:
 
   Attributes:
     count: images.
-    labels: `[count]`.
     image_shape: height, width and channels.
   """
 
-  def __init__(self, arrays: sources.Arrays, config: ml_collections.ConfigDict, devices: Devices):
-    self._images, self.labels = arrays
-    self.count, self.image_shape = len(self.labels), self._images.shape[1:]
+  def __init__(self, arrays: sources.Arrays, devices: Devices):
+    self._images, self._labels = arrays
+    self.count, self.image_shape = len(self._labels), self._images.shape[1:]
     self._devices = devices
     self._split: batches.Split | None = None
 
@@ -161,12 +160,12 @@ class Resident:
 
   def _on_devices(self):
     if self._split is None:
-      self._split = self._devices.replicate(batches.Split(self._images, self.labels))
+      self._split = self._devices.replicate(batches.Split(self._images, self._labels))
     return self._split
 
 
 class Streamed:
-  """A split that stays where it is; attributes and methods as of `Resident`, but for the labels."""
+  """A split that stays where it is; attributes and methods as of `Resident`."""
 
   def __init__(self, source: sources.Source, config: ml_collections.ConfigDict, devices: Devices):
     self._source, self._config, self._devices = source, config, devices
@@ -227,4 +226,4 @@ def open_split(split: sources.Arrays | sources.Source, config: ml_collections.Co
   """A split of a data set, to be put on the devices or streamed to them, as `data.loading` says."""
   if config.data.loading == "stream":
     return Streamed(split, config, devices)  # type: ignore[arg-type]
-  return Resident(split, config, devices)  # type: ignore[arg-type]
+  return Resident(split, devices)  # type: ignore[arg-type]

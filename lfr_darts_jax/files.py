@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import contextlib
-import errno
 import os
 import pathlib
 import re
@@ -10,11 +9,8 @@ import shutil
 import tempfile
 
 from lfr_darts_jax import storage
+from lfr_darts_jax.errors import DISK_ERRORS
 from lfr_darts_jax.storage import Path
-
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# When a run that ended with such an error may go on.
-DISK_ERRORS = {**dict.fromkeys(NO_SPACE, "once there is space"), errno.EROFS: "once it can be written"}
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -164,9 +164,13 @@ class _Run:
 
   def _genotype(self):
     """That of the directory, or None."""
-    kept_genotype = lambda: kept.genotype(self._workdir)
-    text = processes.agree(lambda: there.to_json() if (there := kept_genotype()) else None)
-    return genotypes.parse(text) if text else None
+
+    def read():
+      there = kept.genotype(self._workdir)
+      return there and there.to_json()
+
+    text = processes.agree(read)
+    return text and genotypes.parse(text)
 
   def set_genotype(self, genotype):
     """Takes a given genotype in place of a search."""
@@ -206,13 +210,13 @@ class _Run:
       self._begin()
       outcomes = seeds.run([config.seed + i for i in range(config.search.num_seeds)], self._devices, self._search_one)
     processes.agree(lambda: seeds.keep(self._workdir, outcomes))
-    (best,) = (outcome for outcome in outcomes if outcome.chosen)
-    self._keep(best.genotype)
+    found = seeds.best(outcomes).genotype
+    self._keep(found)
     for outcome in outcomes:
       accuracy = f"validation accuracy {100 * outcome.validation_accuracy:.1f} %"
       print(f"seed {outcome.seed} | {accuracy}{', chosen' if outcome.chosen else ''}", flush=True)
     self._write_page()
-    return best.genotype
+    return found
 
   def _search_one(self, seed, devices, following):
     """One of several searches, in a work directory of its own, as a single run with this seed would do it."""

@@ -90,8 +90,14 @@ def run(
       running = [pool.submit(in_turn, index) for index in range(len(teams))]
     outcomes = [outcome for future in running for outcome in future.result()]
   outcomes.sort(key=lambda outcome: seeds.index(outcome.seed))
-  best = max(outcomes, key=lambda outcome: outcome.validation_accuracy)
-  return [dataclasses.replace(outcome, chosen=outcome is best) for outcome in outcomes]
+  first = max(outcomes, key=lambda outcome: outcome.validation_accuracy)
+  return [dataclasses.replace(outcome, chosen=outcome is first) for outcome in outcomes]
+
+
+def best(outcomes: list[Searched]) -> Searched:
+  """The one that `run` has marked."""
+  (chosen,) = (outcome for outcome in outcomes if outcome.chosen)
+  return chosen
 
 
 def folder(workdir: Path, seed: int) -> Path:
@@ -101,8 +107,7 @@ def folder(workdir: Path, seed: int) -> Path:
 
 def keep(workdir: Path, outcomes: list[Searched]) -> None:
   """Writes down all outcomes, and makes the best search that of the work directory itself, but for its genotype."""
-  (best,) = (outcome for outcome in outcomes if outcome.chosen)
-  origin = folder(workdir, best.seed)
+  origin = folder(workdir, best(outcomes).seed)
   storage.make_folder(workdir / places.SEARCH)
   for name in (metrics.NAME, places.SEARCH_SUMMARY):
     write_atomically(workdir / name, (origin / name).read_bytes())

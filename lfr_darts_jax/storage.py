@@ -7,7 +7,6 @@ directory and put from there. What speaks to a store here raises a RunError wher
 
 from collections.abc import Iterator
 import contextlib
-import errno
 import glob
 import os
 import pathlib
@@ -19,6 +18,7 @@ from typing import TypeAlias
 from etils import epath
 import fsspec
 
+from lfr_darts_jax.errors import DISK_ERRORS
 from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 
@@ -194,7 +194,7 @@ def _reaching(path):
   try:
     yield
   except Exception as error:  # Each store has errors of its own.
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
       raise  # Of the temporary directory.
     raise RunError(
       f"{path}: {type(error).__name__}: {error}; the same command continues once the store can be reached and written"

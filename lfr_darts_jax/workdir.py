@@ -11,6 +11,7 @@ from lfr_darts_jax import files
 from lfr_darts_jax import processes
 from lfr_darts_jax import reading
 from lfr_darts_jax import storage
+from lfr_darts_jax.errors import NO_SPACE
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
 from lfr_darts_jax.storage import Path
@@ -73,7 +74,7 @@ def _lock(workdir):
   except filelock.Timeout:
     raise UsageError(f"workdir: {workdir} is in use by another process; allowed is one at a time") from None
   except OSError as error:
-    if error.errno in files.NO_SPACE:
+    if error.errno in NO_SPACE:
       raise
     raise UsageError(
       f"workdir: {workdir} can't be written ({error.strerror}); allowed is a directory that can"

@@ -104,7 +104,7 @@ def test_streamed_images_are_tested_as_resident_ones(config):
   streamed = feeds.open_split(Photographs(), config, parallel.first())
   images = streamed.images(np.arange(COUNT))
   labels = np.arange(COUNT, dtype=np.int32) % 10
-  resident = feeds.Resident((images, labels), config, parallel.first())
+  resident = feeds.Resident((images, labels), parallel.first())
   statistics = (0.0,) * 3, (1.0,) * 3
   chosen = np.array([2, 3, 5, 7, 11, 13, 17])
   ours, theirs = (s.evaluate(Brightness(), {}, chosen, 4, statistics) for s in (streamed, resident))

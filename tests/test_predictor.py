@@ -22,7 +22,7 @@ def test_a_trained_network_names_classes(tmp_path):
   np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
   wrong = [int(name) != label for name, label in zip(names, labels, strict=True)]
   np.testing.assert_allclose(100 * np.mean(wrong), result["test_error"])
-  assert predictor.count(feeds.Resident((images, labels), config, parallel.first())).error == result["test_error"]
+  assert predictor.count(feeds.Resident((images, labels), parallel.first())).error == result["test_error"]
   with pytest.raises(UsageError, match=r"allowed are uint8\[n, 8, 8, 1\]"):
     predictor.predict(images[0])
   # 1437 images make 44 batches of 32; the checkpoint before them is of another network than the result.
