@@ -181,11 +181,13 @@ class Streamed:
     self, parts: np.ndarray | None, batch_size: int, order: tuple[int, ...], begins: Sequence[int], steps: int
   ) -> Feed:
     """See `Resident`."""
-    of_host = jax.process_index(), processes.count(), self._workers
+    chosen = [None] if parts is None else list(parts)
+    # The parts share the host's workers; each needs one, unless they are threads.
+    workers = self._workers and max(self._workers // len(chosen), 1)
+    of_host = jax.process_index(), processes.count(), workers
     view = photographs.TrainView.of(self._config)
     streams = [
-      stream.Stream(self._source, part, batch_size, (*order, i), view, *of_host)
-      for i, part in enumerate([None] if parts is None else parts)
+      stream.Stream(self._source, part, batch_size, (*order, i), view, *of_host) for i, part in enumerate(chosen)
     ]
     return StreamFeed(streams, begins, steps, self._devices)
 

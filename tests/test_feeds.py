@@ -121,3 +121,15 @@ def test_a_resident_feed_is_one_array(config):
   assert feed.take(0, 2) is feed.take(2, 5)
   assert isinstance(feed.take(0, 2), batches.Resident)
   assert isinstance(sources.open_dataset(tiny_config()), sources.Dataset)
+
+
+@pytest.mark.parametrize(("workers", "each"), [(0, 0), (1, 1), (4, 2), (5, 2)])
+def test_the_parts_share_the_workers_of_the_host(config, monkeypatch, workers, each):
+  config.data.workers = workers
+  split = feeds.open_split(Photographs(), config, parallel.first())
+  given = []
+  monkeypatch.setattr(feeds.stream, "Stream", lambda *arguments: given.append(arguments[-1]))
+  split.feed(np.arange(22).reshape(2, 11), 4, (0,), (0, 0), 3)
+  assert given == [each, each]
+  split.feed(None, 4, (0,), (0,), 3)
+  assert given[2:] == [workers]
