@@ -16,6 +16,9 @@ def main() -> None:
   warnings.simplefilter("error")
   # Optax names a type of its own that only it can find.
   warnings.filterwarnings("ignore", "Error parsing type annotation .*ArrayTree")
+  # They are imported on demand, and pdoc looks only at what a module holds already.
+  for name in lfr_darts_jax.__all__:
+    getattr(lfr_darts_jax, name)
   modules = [module.name for module in pkgutil.iter_modules(lfr_darts_jax.__path__, "lfr_darts_jax.")]
   pdoc.render.configure(docformat="google")
   pdoc.pdoc("lfr_darts_jax", *modules, output_directory=OUTPUT)

@@ -18,4 +18,5 @@ def __getattr__(name: str) -> Any:
   # On demand, since a worker process of the input needs nothing of it: a third of a gigabyte, and seconds.
   if name not in _HOMES:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+  value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+  return value
