@@ -96,6 +96,7 @@ FIELDS: dict[str, Field] = {
     "data.channels": Field(1, int, "1, 3", lambda v: v in (1, 3), "1 grey, 3 RGB"),
     "data.num_classes": _integer(10, 2, "classes", 100_000),
     "data.search_fraction": _number(1.0, 1e-6, 1.0, "share of the train split used in the search, halved for weights and alphas; DARTS 1"),
+    "data.validation_fraction": _number(0.0, 0.0, 0.9, "share of the train split, the same for every seed, that takes the place of the test split, so that settings can be chosen without it; our choice 0"),
     "data.flip": _flag(False, "random horizontal flips; DARTS on CIFAR-10: True"),
     "data.crop_padding": _integer(1, 0, "random crops from images padded by so many pixels; DARTS on CIFAR-10: 4; without effect on streams, which crop as Inception and DARTS on ImageNet", 64),
     "data.loading": _choice("device", ("device", "stream"), "whether all images lie decoded on the device, or are read and decoded while they are needed, for TFDS and folders too large for it; our choice"),
@@ -285,6 +286,10 @@ def _validate_together(config):
     raise UsageError(
       "config.data.skip_bad_files: True; allowed is False, as config.data.loading is stream, and bad files are found "
       "when it comes to them"
+    )
+  if streamed and config.data.validation_fraction:
+    raise UsageError(
+      f"config.data.validation_fraction: {config.data.validation_fraction}; allowed is 0, as config.data.loading is stream"
     )
   for name in ("jitter", "hue"):
     if not streamed and config.data[name]:

@@ -29,6 +29,21 @@ def test_digits_hold_out_a_fixed_stratified_fifth(config):
   }
 
 
+def test_a_part_of_the_train_split_in_place_of_the_test_split(config):
+  whole_train, whole_test = sources.load(config).train, sources.load(config).test()
+  config.data.validation_fraction = 0.25
+  dataset = sources.load(config)
+  assert dataset.train_images == 1078 and len(dataset.test()[1]) == 359
+  seen = lambda arrays: [i.tobytes() + bytes([j]) for i, j in zip(*arrays, strict=True)]
+  assert sorted(seen(dataset.train) + seen(dataset.test())) == sorted(seen(whole_train))
+  assert not set(seen(dataset.test())) & set(seen(whole_test))
+  config.seed = 5
+  assert seen(sources.load(config).test()) == seen(dataset.test())
+  config.data.validation_fraction = 1e-5
+  with pytest.raises(UsageError, match="config.data.validation_fraction: 1e-05; of 1437 images that is none"):
+    sources.load(config)
+
+
 def test_halves_are_disjoint_and_drawn_by_seed():
   halves = sources.halves(100, 0.5, 5, 0)
   assert halves.shape == (2, 25) and len(set(halves.ravel().tolist())) == 50

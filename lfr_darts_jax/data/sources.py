@@ -121,7 +121,17 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
   height, width, channels = dataset.train[0].shape[1:]
   found = {"image_size": max(height, width), "channels": channels, "num_classes": len(dataset.class_names)}
   _check(config, found)
-  return dataset
+  return _hold_out(dataset, data.validation_fraction) if data.validation_fraction else dataset
+
+
+def _hold_out(dataset, fraction):
+  """A data set whose test split is a part of the train split."""
+  images, labels = dataset.train
+  held_out, rest = np.split(np.random.default_rng(7).permutation(len(labels)), [round(fraction * len(labels))])
+  if not len(held_out):
+    raise UsageError(f"config.data.validation_fraction: {fraction}; of {len(labels)} images that is none")
+  part = lambda indices: (images[np.sort(indices)], labels[np.sort(indices)])
+  return dataclasses.replace(dataset, train=part(rest), test=lambda: part(held_out))
 
 
 def _check(config, found):
