@@ -72,11 +72,6 @@ class Stopwatch(Progress):
     super().__init__(total)
     self.waits: dict[str, list[float]] = {}
 
-  @property
-  def update_seconds(self) -> float:
-    """Of all updates; nothing else counts as this part of a run."""
-    return self._seconds[forecast.SEARCH]
-
   @contextlib.contextmanager
   def waiting(self, part: str, work: float, text: str) -> Iterator[None]:
     began = time.monotonic()
@@ -120,15 +115,15 @@ def measure(options: argparse.Namespace, plan: str) -> dict[str, Any]:
   watch = Stopwatch(forecast.search(config, len(dataset.train[0])))
   # What a search prints must not mix with the results.
   with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr), Interrupt() as interrupt:
-    genotype, seconds = Search(config, dataset, pathlib.Path(folder), NoMetrics(), watch, interrupt).run()
+    genotype, times = Search(config, dataset, pathlib.Path(folder), NoMetrics(), watch, interrupt).run()
   compiling = watch.waits.pop("compiling")
   return {
     "iterations": len(plans.make(config).iterations),
     "compilations": len(compiling),
     "compile_seconds": sum(compiling),
-    "update_seconds": watch.update_seconds,
+    "update_seconds": times.updates,
     "other_seconds": sum(map(sum, watch.waits.values())),
-    "search_seconds": seconds,
+    "search_seconds": times.search,
     "genotype": "; ".join(map(str, genotype.cells)),
     "device": jax.devices()[0].device_kind,
   }

@@ -36,11 +36,17 @@ class Batch(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """Sums over the half-steps of a dispatch, each `[2]`: of alphas (validation batches), of weights (train batches)."""
+  """Sums over the half-steps of a dispatch.
+
+  Attributes:
+    loss, accuracy, batches: each `[2]`: of alphas (validation batches), of weights (train batches).
+    alpha_gradients: per searched cell, the norm of the alphas' gradient.
+  """
 
   loss: jax.Array
   accuracy: jax.Array
   batches: jax.Array
+  alpha_gradients: dict[str, jax.Array]
 
 
 def supernet_loss(
@@ -201,16 +207,18 @@ class Updates:
 
     def body(carry):
       state, ahead, stage, sums = carry
-      state, ahead, loss, accuracy = self._take(state, ahead, feed, stage)
+      state, ahead, loss, accuracy, norms = self._take(state, ahead, feed, stage)
       counts = (stage != LOOK_AHEAD) * jnp.array([loss, accuracy, 1.0])
       half = _half(stage)
-      sums = Sums(*(s.at[half].add(v) for s, v in zip(sums, counts, strict=True)))
+      *totals, gradients = sums
+      totals = [s.at[half].add(v) for s, v in zip(totals, counts, strict=True)]
+      sums = Sums(*totals, jax.tree.map(jnp.add, gradients, norms))
       state = state.replace(step=state.step + (stage == WEIGHTS))
       following = jnp.select([stage == LOOK_AHEAD, stage == ALPHAS], [ALPHAS, WEIGHTS], first(state.step))
       return state, ahead, following, sums
 
     ahead = state.params if order_2 else None
-    start = (state, ahead, first(state.step), Sums(*(jnp.zeros(2),) * 3))
+    start = (state, ahead, first(state.step), Sums(*(jnp.zeros(2),) * 3, self._no_norms()))
     state, _, _, sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, start)
     return state, sums
 
@@ -240,16 +248,21 @@ class Updates:
         correction = self._devices.mean(correction)
         rate = self._inner_rate(state.step)
         gradient = jax.tree.map(lambda g, c: g - rate * c, by_alphas, correction)
-      return self.move_alphas(state, gradient), ahead
+      norms = {name: jnp.linalg.norm(g).astype(jnp.float32) for name, g in gradient.items()}
+      return self.move_alphas(state, gradient), ahead, norms
 
     def move_weights():
-      return self.move_weights(state, by_weights, batch_stats), ahead
+      return self.move_weights(state, by_weights, batch_stats), ahead, self._no_norms()
 
     def look_ahead():
-      return state, self._unrolled(state, by_weights)
+      return state, self._unrolled(state, by_weights), self._no_norms()
 
     branches = [move_alphas, move_weights] + ([look_ahead] if ahead is not None else [])
-    return *jax.lax.switch(stage, branches), value, accuracy
+    state, ahead, norms = jax.lax.switch(stage, branches)
+    return state, ahead, value, accuracy, norms
+
+  def _no_norms(self):
+    return {name: jnp.float32(0) for name in self._live}
 
   def _inner_rate(self, step):
     search = self._config.search

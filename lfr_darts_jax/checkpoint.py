@@ -183,15 +183,15 @@ def _read(folder, build):
   return jax.tree.map(lambda array: jnp.array(np.asarray(array)), restored), meta
 
 
-def seconds(meta: Meta) -> float:
-  """The seconds that a phase has taken, out of its checkpoint's metadata.
+def seconds(meta: Meta, key: str = "seconds") -> float:
+  """The seconds that a phase, or a part of it, has taken, out of its checkpoint's metadata.
 
   Raises:
     LookupError, TypeError, ValueError: where there is no such number.
   """
-  value = meta["seconds"]
+  value = meta[key]
   if type(value) not in (int, float) or not 0 <= value < math.inf:
-    raise ValueError("seconds is no time")
+    raise ValueError(f"{key} is no time")
   return value
 
 

@@ -1,5 +1,6 @@
 """The search: for each iteration build, update, prune, deepen; returns the layered genotype."""
 
+from collections.abc import Callable
 import contextlib
 import dataclasses
 import time
@@ -51,6 +52,7 @@ class _Place:
     cells: every cell's candidates.
     pruned: rounds done in this iteration.
     seconds: of search so far, over all processes.
+    updating: of these, the seconds of updates alone.
     retries: how often the search went back because numbers were not finite.
     least_entropy: per searched cell, the least of this iteration, see `collapse`.
   """
@@ -59,6 +61,7 @@ class _Place:
   cells: tuple[Cell, ...]
   pruned: int
   seconds: float
+  updating: float
   retries: int
   least_entropy: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -76,7 +79,19 @@ class _Place:
     least = {str(name): float(share) for name, share in value["least_entropy"].items()}
     if not all(0 <= share <= 1 for share in least.values()):
       raise ValueError("least_entropy is no share")
-    return cls(value["iteration"], cells, value["pruned"], checkpoint.seconds(value), checkpoint.retries(value), least)
+    seconds = checkpoint.seconds(value), checkpoint.seconds(value, "updating")
+    return cls(value["iteration"], cells, value["pruned"], *seconds, checkpoint.retries(value), least)
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+  """Seconds over all processes: of a search, and of its updates alone, without what was compiled for them."""
+
+  search: float
+  updates: float
+
+
+Watch = Callable[[plans.Iteration, Network, SearchState], None]
 
 
 class Search:
@@ -123,11 +138,14 @@ class Search:
     self._restored = self._checkpoints.restore(self._shapes, progress.say)
     self._started = time.monotonic()
 
-  def run(self) -> tuple[Genotype, float]:
+  def run(self, watch: Watch | None = None) -> tuple[Genotype, Times]:
     """Searches to the end, from the newest checkpoint where there is one.
 
+    Args:
+      watch: called at the end of every iteration, before its cells are derived, with the supernet and its state.
+
     Returns:
-      The layered genotype, and the seconds that the search took over all processes.
+      The layered genotype, and how long it took.
 
     Raises:
       Interrupted: after a signal; the state is saved.
@@ -145,16 +163,16 @@ class Search:
     self._started -= place.seconds
     while place.iteration < len(self._plan.iterations):
       try:
-        place, state = self._iterate(place, state)
+        place, state = self._iterate(place, state, watch)
       except recovery.NotFinite as error:
         place, state = self._go_back(place, error)
-    return Genotype(place.cells), time.monotonic() - self._started
+    return Genotype(place.cells), Times(time.monotonic() - self._started, place.updating)
 
   def _resume(self, restored):
     """Place and state of a checkpoint, or of the beginning."""
     if restored is None:
       self._journal.resume(self._metrics.rewind("search", 0, 0, 0))
-      place = _Place(0, self._plan.cells, 0, 0.0, 0)
+      place = _Place(0, self._plan.cells, 0, 0.0, 0.0, 0)
       return place, self._start(place, lambda stopping: None)
     state, meta = self._devices.replicate(restored[0]), restored[1]
     place, step = _Place.from_json(meta, self._plan), int(state.step)
@@ -169,10 +187,12 @@ class Search:
     place.retries = retries
     return place, recovery.another_order(state, retries)
 
-  def _iterate(self, place, state):
+  def _iterate(self, place, state, watch):
     """One iteration, from wherever it stands: updates and rounds of pruning, then derivation and deepening."""
     with contextlib.closing(self._open_feed(place)) as feed:
       state = self._update(place, state, feed)
+    if watch:
+      watch(self._plan.iterations[place.iteration], self._network(place), state)
     # Where a signal finds the search before its next iteration begins, it will end this one again.
     updated = dataclasses.replace(place), state
     save = lambda stopping: self._save(*updated, stopping)
@@ -223,8 +243,9 @@ class Search:
     began = time.monotonic()
     with self._profiler.dispatch(f"search_{place.iteration + 1}"):
       state, sums = updates.run(state, feed, stop)
-      sums = bilevel.Sums(*map(np.asarray, sums))
+      sums = jax.tree.map(np.asarray, sums)
     seconds = time.monotonic() - began
+    place.updating += seconds
     recovery.check(stop, {"alphas": state.alphas})
     if not np.isfinite(sums.loss).all():
       # The weights would take long to look through after every dispatch, and name the culprit better than the loss.

@@ -67,13 +67,15 @@ class Journal:
     Returns:
       The figures, for the terminal.
     """
-    loss, accuracy, count = sums
+    loss, accuracy, count, gradients = sums
     values: dict[str, Any] = {}
     texts = []
     for name, half in (("train", bilevel.WEIGHTS), ("validation", bilevel.ALPHAS)):
       if count[half]:
         values |= {f"{name}_loss": loss[half] / count[half], f"{name}_accuracy": accuracy[half] / count[half]}
         texts.append(f"{name} loss {values[f'{name}_loss']:.3f} accuracy {values[f'{name}_accuracy']:.3f}")
+    if count[bilevel.ALPHAS]:
+      values |= {f"alpha_gradient/{name}": norm / count[bilevel.ALPHAS] for name, norm in gradients.items()}
     values |= {f"alphas/{name}": w for name, w in weights.items()}
     if findings is not None:
       values |= self._judged(iteration, findings)

@@ -58,6 +58,17 @@ def search_seconds(workdir: Path) -> float | None:
   return float(reading.numbers(summary.get("search_seconds"), f"{path}: search_seconds", low=0))
 
 
+def update_seconds(workdir: Path) -> float:
+  """Of these, the seconds of updates alone, of a search that is done.
+
+  Raises:
+    UsageError: where its file can't be read.
+  """
+  path = workdir / places.SEARCH_SUMMARY
+  summary = reading.read_json(path, places.MAX_BYTES)
+  return float(reading.numbers(summary.get("update_seconds"), f"{path}: update_seconds", low=0))
+
+
 def validation_accuracy(workdir: Path) -> float:
   """Of the last supernet of a search that is done, from 0 to 1.
 

@@ -241,21 +241,22 @@ class _Run:
         self._config, self._dataset, self._workdir, self._metrics, self._progress, self._interrupt, self._devices
       )
       self._begin()
-      found, seconds = job.run()
+      found, times = job.run()
       self._metrics.flush()  # What follows reads them, and no genotype may be ahead of them.
-      processes.agree(lambda: self._summarize(seconds))
+      processes.agree(lambda: self._summarize(times))
       self._keep(found)
       signs = _signs(processes.agree(self._findings))
-      rows = {"search": duration(seconds), **signs, "page": self._page(forecast.SEARCH_BUILD)}
+      rows = {"search": duration(times.search), **signs, "page": self._page(forecast.SEARCH_BUILD)}
       self._progress.say(_table(rows))
     return found
 
-  def _summarize(self, seconds):
+  def _summarize(self, times):
     entries = metrics.read(self._workdir)
     findings = [dataclasses.asdict(finding) for finding in collapse.latest(entries)]
     accuracy = next(e["validation_accuracy"] for e in reversed(entries) if "validation_accuracy" in e)
     storage.make_folder(self._workdir / places.SEARCH)  # A short search saved nothing in it.
-    summary = {"search_seconds": seconds, "validation_accuracy": accuracy, "collapse": findings}
+    seconds = {"search_seconds": times.search, "update_seconds": times.updates}
+    summary = {**seconds, "validation_accuracy": accuracy, "collapse": findings}
     write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps(summary) + "\n")
 
   def train(self):

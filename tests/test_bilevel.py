@@ -120,6 +120,7 @@ def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config
   got, sums = updates.run(jax.tree.map(jnp.array, state), feed, 1)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), got, expected)
   np.testing.assert_array_equal(sums.batches, [1, 1])
+  np.testing.assert_allclose(sums.alpha_gradients["n0"], np.sqrt(np.sum(np.square(by_alphas["n0"]))), rtol=1e-5)
 
 
 def test_warm_up_trains_weights_alone(config, supernet):
@@ -132,6 +133,7 @@ def test_warm_up_trains_weights_alone(config, supernet):
   state, sums = updates.run(jax.tree.map(jnp.array, state), feed, 2)
   np.testing.assert_array_equal(state.alphas["n0"], before)
   np.testing.assert_array_equal(sums.batches, [0, 2])
+  assert sums.alpha_gradients["n0"] == 0
   state, sums = updates.run(state, feed, 3)
   assert np.abs(state.alphas["n0"] - before).max() > 1e-4
   np.testing.assert_array_equal(sums.batches, [1, 1])

@@ -183,6 +183,7 @@ def test_a_search_whose_newest_checkpoint_broke_continues_to_the_same_end(tiny, 
   [
     lambda meta: meta.pop("pruned"),
     lambda meta: meta.update(seconds="long"),
+    lambda meta: meta.update(updating=-1),
     lambda meta: meta.update(retries=-1),
     lambda meta: meta.update(least_entropy=[]),
     lambda meta: meta.update(least_entropy={"n0": 2}),
@@ -193,7 +194,7 @@ def test_a_search_whose_newest_checkpoint_broke_continues_to_the_same_end(tiny, 
 )
 def test_metadata_of_no_place_in_the_plan(tiny, tmp_path, change):
   job = driver.Search(tiny, sources.load(tiny), tmp_path, None, Progress({}), None)
-  meta = json.loads(json.dumps(driver._Place(1, plans.make(tiny).cells, 0, 2.5, 1, {"n0": 0.5}).to_json()))
+  meta = json.loads(json.dumps(driver._Place(1, plans.make(tiny).cells, 0, 2.5, 1.5, 1, {"n0": 0.5}).to_json()))
   assert job._shapes(meta).step.shape == ()
   change(meta)
   with pytest.raises((LookupError, TypeError, ValueError)):

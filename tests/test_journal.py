@@ -19,7 +19,7 @@ def journal(tmp_path, config):
 
 def test_means_of_a_dispatch(tmp_path, journal):
   # Of alphas (validation), of weights (train).
-  sums = Sums(np.array([3.0, 8.0]), np.array([1.0, 1.0]), np.array([2.0, 4.0]))
+  sums = Sums(np.array([3.0, 8.0]), np.array([1.0, 1.0]), np.array([2.0, 4.0]), {"n0": np.float32(3)})
   text = journal.dispatch(1, 20, sums, WEIGHTS)
   assert text == "train loss 2.000 accuracy 0.250 | validation loss 1.500 accuracy 0.500"
   (entry,) = metrics.read(tmp_path)
@@ -31,6 +31,7 @@ def test_means_of_a_dispatch(tmp_path, journal):
     "train_accuracy": 0.25,
     "validation_loss": 1.5,
     "validation_accuracy": 0.5,
+    "alpha_gradient/n0": 1.5,
     "alphas/n0": [[0.5, 0.5], [1.0, 0.0]],
   }
 
@@ -44,7 +45,7 @@ def test_tensorboard_counts_on_from_iteration_to_iteration(journal, monkeypatch)
 
 
 def test_the_warm_up_has_no_validation(tmp_path, journal):
-  sums = Sums(np.array([0.0, 8.0]), np.array([0.0, 1.0]), np.array([0.0, 4.0]))
+  sums = Sums(np.array([0.0, 8.0]), np.array([0.0, 1.0]), np.array([0.0, 4.0]), {"n0": np.float32(0)})
   assert journal.dispatch(0, 10, sums, {}) == "train loss 2.000 accuracy 0.250"
   assert set(metrics.read(tmp_path)[0]) == {"phase", "iteration", "step", "train_loss", "train_accuracy"}
 
@@ -74,7 +75,7 @@ def finding(iteration, figure, criterion="skip_connects"):
 
 
 def test_a_sign_of_collapse_is_said_once_per_iteration_and_written_down_every_time(tmp_path, journal, capsys):
-  sums = Sums(np.zeros(2), np.zeros(2), np.zeros(2))
+  sums = Sums(np.zeros(2), np.zeros(2), np.zeros(2), {})
   judgements = ((0, [finding(0, 0.5)]), (0, []), (0, [finding(0, 0.75)]), (1, [finding(1, 0.5)]))
   for step, (iteration, findings) in enumerate(judgements):
     journal.dispatch(iteration, step, sums, WEIGHTS, findings)
@@ -87,7 +88,7 @@ def test_a_sign_of_collapse_is_said_once_per_iteration_and_written_down_every_ti
 
 
 def test_the_outcome_has_the_last_word_and_a_resumed_journal_knows_it(tmp_path, journal, config):
-  journal.dispatch(0, 20, Sums(np.zeros(2), np.zeros(2), np.zeros(2)), WEIGHTS, [finding(0, 0.5)])
+  journal.dispatch(0, 20, Sums(np.zeros(2), np.zeros(2), np.zeros(2), {}), WEIGHTS, [finding(0, 0.5)])
   journal.outcome(0, [CELL], WEIGHTS, 0.875, [finding(0, 0.995, "uniform_alphas")])
   resumed = Journal(metrics.Metrics(tmp_path, config), Progress({}), updates=40)
   resumed.resume(metrics.read(tmp_path))

@@ -134,7 +134,7 @@ def test_what_is_read(workdir):
   config = kept.config(workdir)
   assert config == runs.config()
   assert [cell.name for cell in kept.genotype(workdir).cells] == ["n0", "r0", "n1", "r1", "n2"]
-  assert kept.search_seconds(workdir) == 185.0
+  assert kept.search_seconds(workdir) == 185.0 and kept.update_seconds(workdir) == 95.5
   assert kept.result(workdir, config)["class_names"] == list(runs.AWKWARD)
 
 
