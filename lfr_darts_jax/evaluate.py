@@ -74,7 +74,7 @@ def _counter(network, devices, batch_size, mean, deviation):
       images, labels = batches.take(split, batching.own(indices[jnp.minimum(at, n - 1)]))
       logits = network.apply(variables, augment.normalize(images, mean, deviation), mixtures).logits
       hits, classes, probabilities = devices.gather(_judge(logits, labels))
-      top5 += jnp.sum(hits & (at < n))
+      top5 += jnp.sum(hits & (at < n), dtype=jnp.int32)
       predicted = predicted.at[at].set(classes, mode="drop")
       confidence = confidence.at[at].set(probabilities, mode="drop")
       return top5, predicted, confidence

@@ -204,7 +204,7 @@ class Training:
       state, value, right = self._update(state, feed)
       return state, loss + value, accuracy + right
 
-    zero = jnp.float32(0)
+    zero = jnp.zeros(())
     state, *sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, (state, zero, zero))
     return state, sums
 

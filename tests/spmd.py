@@ -6,8 +6,10 @@ Prints one JSON object. In a process of its own, since the number of simulated d
 import collections
 import json
 import os
+import pathlib
 import re
 import sys
+import tempfile
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -17,6 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfr_darts_jax import bilevel
+from lfr_darts_jax import driver
+from lfr_darts_jax import metrics
+from lfr_darts_jax import pipeline
+from lfr_darts_jax import trainer
 from lfr_darts_jax.data import batches
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.genotype import edges
@@ -93,9 +99,47 @@ def updates(order, count, dtype, group=None, edges_as="scan"):
   }
 
 
+def run():
+  """A whole run in float64 on one device and on eight: search, pruning, deepening, training, test.
+
+  Returns:
+    The largest differences of losses along the way and of test errors, and whether the genotypes are equal.
+  """
+  for home in (driver.Search, trainer.Training):
+    own = home._initial
+    home._initial = lambda *arguments, own=own: as_float(own(*arguments), jnp.float64)
+  config = tiny_config()
+  config.search.update(operations=OPERATIONS, nodes=1, batch_size=32)
+  config.data.search_fraction = 0.3
+  config.train.batch_size = 32
+  results, losses = [], []
+  with tempfile.TemporaryDirectory() as folder:
+    for number in (1, 8):
+      workdir = pathlib.Path(folder) / str(number)
+      workdir.mkdir()
+      job = pipeline._Run(config, workdir, "", devices(number))
+      job.search()
+      results.append((job.train(), (workdir / "genotype.json").read_text()))
+      entries = metrics.read(workdir)
+      losses.append(np.array([e[k] for e in entries for k in ("train_loss", "validation_loss") if k in e]))
+  (result, genotype), (split_result, split_genotype) = results
+  return {
+    "losses": furthest(*losses),
+    "count": len(losses[0]),
+    "test_error": abs(result["test_error"] - split_result["test_error"]),
+    "images": int(np.sum(split_result["confusion"])),
+    "genotype": genotype == split_genotype,
+  }
+
+
 TASKS = {
   "order_1": lambda: updates(1, 20, jnp.float64),
+  "order_2": lambda: updates(2, 20, jnp.float64),
+  "unrolled": lambda: updates(1, 20, jnp.float64, edges_as="unroll"),
+  "float32": lambda: updates(1, 5, jnp.float32),
   "group_of_one_device": lambda: updates(1, 20, jnp.float64, group=4),
+  "group_of_two_devices": lambda: updates(1, 20, jnp.float64, group=8),
+  "run": run,
 }
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def test_a_batch_larger_than_a_half(tiny, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", ["darts", "pdarts", "joint"])
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_the_other_plans(tiny, tmp_path, plan, order):
   tiny.plan.name, tiny.search.order = plan, order
   tiny.plan.pdarts_layers = (3, 4, 5)

@@ -249,7 +249,7 @@ def test_a_signal_during_a_compile_is_obeyed_before_it_ends(tmp_path, number, st
   # Out of Python's tracing, into the compiler, which takes several times as long.
   time.sleep(5)
   process.send_signal(number)
-  output, errors = process.communicate(timeout=20)
+  output, errors = process.communicate(timeout=120)
   assert process.returncode == status and output == "", output
   assert errors.splitlines()[-1].endswith("the same command continues")
   assert [path.name for path in (tmp_path / "search").iterdir()] == ["0"]

@@ -23,7 +23,11 @@ def compare(task):
   ("task", "tolerance"),
   [
     ("order_1", 1e-9),
+    pytest.param("order_2", 1e-9, marks=pytest.mark.slow),
+    pytest.param("unrolled", 1e-9, marks=pytest.mark.slow),
+    pytest.param("float32", 1e-5, marks=pytest.mark.slow),
     ("group_of_one_device", 1e-9),
+    pytest.param("group_of_two_devices", 1e-9, marks=pytest.mark.slow),
   ],
 )
 def test_eight_devices_update_as_one_does(task, tolerance):
@@ -32,6 +36,15 @@ def test_eight_devices_update_as_one_does(task, tolerance):
   assert found["alphas"] < tolerance
   # Gradients, losses and statistics are summed; activations never travel.
   assert set(found["collectives"]) == {"all-reduce"}
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_whole_run_on_eight_devices_is_that_on_one():
+  found = compare("run")
+  assert found["genotype"]
+  assert found["losses"] < 1e-6 and found["count"] > 100  # As written down, with six digits.
+  assert found["test_error"] == 0 and found["images"] == 360  # Eleven batches of 32, and eight images.
 
 
 def test_a_batch_must_be_shared_evenly():

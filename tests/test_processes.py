@@ -1,7 +1,11 @@
+import json
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -72,3 +76,54 @@ def test_a_single_process_agrees_with_itself():
 
   with pytest.raises(UsageError, match="a field"):
     processes.agree(refuse)
+
+
+def start_two(workdir):
+  """Two processes of one run, with half of the devices each."""
+  with socket.create_server(("localhost", 0)) as server:
+    port = server.getsockname()[1]
+  common = [f"--coordinator=localhost:{port}", "--num_processes=2"]
+  return [start(workdir, *common, f"--process_id={index}") for index in (0, 1)]
+
+
+def ends(run, seconds=420):
+  """Exit statuses and errors of the processes of a run."""
+  outputs = [process.communicate(timeout=seconds) for process in run]
+  return [process.returncode for process in run], [errors for _, errors in outputs]
+
+
+def reaches(workdir, updates, run, seconds=300):
+  """Waits until a search has written down so many dispatches."""
+  until = time.monotonic() + seconds
+  lines = workdir / "metrics.jsonl"
+  while not lines.exists() or lines.read_text().count("\n") < updates:
+    assert time.monotonic() < until and all(process.poll() is None for process in run)
+    time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_two_processes_find_what_one_does_through_kills_and_signals(tmp_path):
+  """One process on eight devices; two of four each, of which one is killed, and then told to stop."""
+  alone, together = tmp_path / "alone", tmp_path / "together"
+  assert ends([start(alone, devices=2 * DEVICES)]) == ([0], [""])
+  for victim in (1, 0):
+    run = start_two(together)
+    reaches(together, 3 if victim else 6, run)
+    run[victim].kill()
+    began = time.monotonic()
+    statuses, errors = ends(run, 150)
+    assert time.monotonic() - began < 120
+    other = 1 - victim
+    assert statuses[victim] == -signal.SIGKILL and statuses[other] not in (0, -signal.SIGKILL)
+    assert "another process" in errors[other] or "coordinat" in errors[other].lower()
+  run = start_two(together)
+  reaches(together, 9, run)
+  run[1].terminate()
+  statuses, errors = ends(run)
+  assert statuses == [143, 143] and "stopped by SIGTERM; the same command continues" in errors[0]
+  assert ends(start_two(together)) == ([0, 0], ["", ""])
+  assert (together / "genotype.json").read_text() == (alone / "genotype.json").read_text()
+  result, reference = (json.loads((workdir / "result.json").read_text()) for workdir in (together, alone))
+  assert sum(map(sum, result["confusion"])) == 360
+  assert result["test_error"] == pytest.approx(reference["test_error"], abs=1)

@@ -70,6 +70,7 @@ def test_what_is_no_list_of_outcomes_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_seed_is_searched_as_by_itself(tmp_path):
   config = tiny_config()
   config.search.update(nodes=1, operations=("none", "skip_connect", "max_pool_3x3"), num_seeds=2)

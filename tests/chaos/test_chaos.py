@@ -64,6 +64,7 @@ def test_what_differs_is_seen(whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_point_is_one_at_which_a_run_can_be_killed(tmp_path):
   whole = whole_run(tmp_path / "whole", BUDGET)
   moment = lambda point: TORN if point.torn else AFTER if point.seconds is None else point.seconds / 2

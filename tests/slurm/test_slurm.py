@@ -163,6 +163,7 @@ def genotype(workdir):
   return json.loads((workdir / "genotype.json").read_text())
 
 
+@pytest.mark.long
 def test_two_tasks_run_the_digits_job_to_the_end(real, alone, tmp_path):
   job = real()
   assert job.end() == ("COMPLETED", 0, 0), job.log
@@ -171,6 +172,7 @@ def test_two_tasks_run_the_digits_job_to_the_end(real, alone, tmp_path):
   assert genotype(tmp_path / "run") == genotype(alone)
 
 
+@pytest.mark.long
 def test_a_run_stopped_in_the_middle_of_its_search_goes_on_after_the_requeue(real, alone, tmp_path):
   job = real()
   metrics = tmp_path / "run" / "metrics.jsonl"

@@ -1,0 +1,21 @@
+"""CIFAR-10 by DARTS's protocol, for GPUs: configs/cifar10.py, 255 epochs of search per method.
+
+python -m experiments.compare --study=experiments/cifar10_full.py --data-dir=DIR
+
+The same comparison as `cifar10_laptop.py`, which has been run; this one has not.
+"""
+
+from configs import cifar10
+from experiments import cifar10_laptop
+from experiments.study import Study
+
+
+def get_study():
+  """The study."""
+  return Study(
+    name="cifar10_full",
+    config=cifar10.get_config(),
+    search_epochs=255,
+    groups=cifar10_laptop.GROUPS,
+    ranking=cifar10_laptop.RANKING,
+  )

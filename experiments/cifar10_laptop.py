@@ -1,0 +1,44 @@
+"""CIFAR-10 on two CPU cores: small networks and short budgets, all of the data.
+
+python -m experiments.compare --study=experiments/cifar10_laptop.py --data-dir=DIR
+"""
+
+from configs import laptop
+from experiments.study import Group
+from experiments.study import Ranking
+from experiments.study import Study
+
+SEARCH_EPOCHS = 15
+# In the order in which they are run, seed by seed.
+MAIN = {
+  "lfr_darts": 5,
+  "darts": 5,
+  "random_layered": 10,
+  "random_repeated": 5,
+  "darts_v2": 3,
+  "joint": 3,
+  "pdarts": 3,
+  "lfr_darts_order2": 3,
+}
+ABLATIONS = ("all_at_once", "nothing_inherited", "no_warmup", "two_searched_copies")
+HELD_OUT = {"data.validation_fraction": 0.2}
+GROUPS = {
+  "pilot": Group({"darts_v2": 5, "random_layered": 3, "lfr_darts": 2, "darts": 2}, HELD_OUT),
+  "main": Group(MAIN),
+  "ablations": Group(dict.fromkeys(ABLATIONS, 3)),
+  "matched": Group(MAIN, match="main"),
+}
+RANKING = Ranking("n1", 12, HELD_OUT)
+
+
+def set_budget(config):
+  """What a job may take of two cores: minutes."""
+  config.network.update(channels=8, layers=5)
+  config.train.update(epochs=2, batch_size=64)
+
+
+def get_study():
+  """The study."""
+  config = laptop.get_config("cifar10")
+  set_budget(config)
+  return Study("cifar10_laptop", config, SEARCH_EPOCHS, GROUPS, RANKING)

@@ -1,0 +1,136 @@
+"""Runs a study, as far as it is not done yet, and makes its tables and plots; killed, it goes on where it was.
+
+python -m experiments.compare --study=experiments/cifar10_laptop.py --data-dir=DIR [--groups=main,ablations]
+python -m experiments.compare --study=experiments/cifar10_laptop.py --tables
+python -m experiments.compare --study=experiments/cifar10_laptop.py --data-dir=DIR --repeat=main/lfr_darts/0
+
+The second makes the tables anew from the lines of JSON. The third does one job again from nothing and compares.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import tempfile
+from typing import NoReturn
+
+from experiments import lines
+from experiments import pages
+from experiments import ranking
+from experiments import runner
+from experiments import study as studies
+from experiments.study import Study
+from lfr_darts_jax.errors import RunError
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.interrupt import Interrupted
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+RANKING = "ranking"
+
+
+class Parser(argparse.ArgumentParser):
+  """Flags whose errors take one line."""
+
+  def error(self, message: str) -> NoReturn:
+    """Ends the process with status 2."""
+    print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def load(path: pathlib.Path) -> Study:
+  """The study that a Python file's `get_study` returns.
+
+  Raises:
+    UsageError: where there is none.
+  """
+  if not path.is_file():
+    raise UsageError(f"study: {path} is not there; allowed is a Python file with get_study()")
+  names: dict = {"__name__": path.stem}
+  exec(compile(path.read_text(), str(path), "exec"), names)
+  made = names["get_study"]() if "get_study" in names else None
+  if not isinstance(made, Study):
+    raise UsageError(f"study: {path} has no get_study() that returns a Study")
+  return made
+
+
+def found(study: Study, results: pathlib.Path) -> dict[str, list[lines.Line]]:
+  """The lines of all groups so far, by group."""
+  names = [*study.groups, "diagnostics", RANKING]
+  return {name: lines.read(results / study.name / f"{name}.jsonl") for name in names}
+
+
+def run_group(study: Study, name: str, workdir: pathlib.Path, results: pathlib.Path) -> None:
+  """Does what is left of a group."""
+  folder = results / study.name
+  done = {(line["method"], line["seed"]) for line in found(study, results)[name]}
+  for job in studies.jobs(study, name, found(study, results)):
+    if (job.method, job.seed) in done:
+      continue
+    print(f"== {job.place}", flush=True)
+    line, course = runner.run(job, workdir)
+    lines.add(folder / f"{name}.jsonl", [line])
+    lines.add(folder / "diagnostics.jsonl", course)
+
+
+def repeat(study: Study, place: str, results: pathlib.Path) -> bool:
+  """Does a finished job again, from nothing; whether it ends with the same genotype and test error."""
+  name = place.partition("/")[0]
+  if name not in study.groups:
+    raise UsageError(f"repeat: {place}; allowed is GROUP/METHOD/SEED, of the groups {', '.join(study.groups)}")
+  before = found(study, results)
+  for job, line in ((j, li) for j in studies.jobs(study, name, before) for li in before[name]):
+    if job.place == place and (job.method, job.seed) == (line["method"], line["seed"]):
+      with tempfile.TemporaryDirectory() as folder:
+        again, _ = runner.run(job, pathlib.Path(folder))
+      same = all(again[key] == line[key] for key in ("genotype", "test_error", "parameters"))
+      print(json.dumps({"job": place, "before": line["test_error"], "again": again["test_error"], "same": same}))
+      return same
+  raise UsageError(f"repeat: {place} has no result yet; allowed are the jobs in {results / study.name / name}.jsonl")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+  """The flags."""
+  parser = Parser("compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--study", type=pathlib.Path, required=True, help="a file with get_study()")
+  parser.add_argument("--data-dir", help="TFDS's data_dir, or the image folder")
+  parser.add_argument("--groups", help=f"which to run, separated by commas; all, and {RANKING}, by default")
+  parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/evidence"), help="where the runs lie")
+  parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where lines and tables go")
+  parser.add_argument("--tables", action="store_true", help="only make the tables anew")
+  parser.add_argument("--repeat", metavar="GROUP/METHOD/SEED", help="does one job again from nothing and compares")
+  return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
+  """Does what the flags say; returns the exit status."""
+  options = parse(argv)
+  study = load(options.study)
+  if options.data_dir:
+    study.config.data.dir = options.data_dir
+  if options.repeat:
+    return 0 if repeat(study, options.repeat, options.results) else 1
+  names = options.groups.split(",") if options.groups else [*study.groups, *([RANKING] if study.ranking else [])]
+  unknown = set(names) - {*study.groups, RANKING}
+  if unknown:
+    raise UsageError(f"groups: {min(unknown)}; allowed are {', '.join([*study.groups, RANKING])}")
+  for name in [] if options.tables else names:
+    if name == RANKING:
+      ranking.run(study, options.workdir / study.name, options.results / study.name / f"{RANKING}.jsonl")
+    else:
+      run_group(study, name, options.workdir / study.name, options.results)
+  for path in pages.write(study, found(study, options.results), options.results / study.name):
+    print(path)
+  return 0
+
+
+def run() -> None:
+  """Entry point: errors as one line and an exit status."""
+  try:
+    sys.exit(main(sys.argv[1:]))
+  except (UsageError, Interrupted, RunError) as error:
+    print(f"compare: {error}", file=sys.stderr)
+    sys.exit(128 + error.number if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1)
+
+
+if __name__ == "__main__":
+  run()

@@ -1,0 +1,124 @@
+"""The figures of a study's tables: means, intervals, agreement of seeds, rank correlation."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import itertools
+import statistics
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from experiments import lines
+from experiments.lines import Line
+from lfr_darts_jax.genotype import Cell
+
+RESAMPLES, CONFIDENCE = 10_000, 0.95
+POWER = 0.8  # Of finding a difference that is there.
+
+
+class Interval(NamedTuple):
+  """An estimate and the bounds of its bootstrap interval."""
+
+  value: float
+  low: float
+  high: float
+
+
+def of(results: Sequence[Line], method: str, key: str) -> list[float]:
+  """A value of every seed of a method."""
+  return [line[key] for line in sorted(results, key=lambda line: line["seed"]) if line["method"] == method]
+
+
+def deviation(values: Sequence[float]) -> float | None:
+  """Their standard deviation, None of fewer than two."""
+  return statistics.stdev(values) if len(values) > 1 else None
+
+
+def difference(values: Sequence[float], reference: Sequence[float]) -> Interval | None:
+  """Mean of `values` less that of `reference`, with its percentile bootstrap interval; None of fewer than two.
+
+  Of three seeds such an interval is too narrow: there are only ten different resamples.
+  """
+  if min(len(values), len(reference)) < 2:
+    return None
+  statistic = lambda a, b, axis=-1: np.mean(a, axis=axis) - np.mean(b, axis=axis)
+  return _bootstrap((values, reference), statistic, paired=False)
+
+
+def kendall(first: Sequence[float], second: Sequence[float]) -> Interval:
+  """Kendall's tau-b of pairs, with its percentile bootstrap interval."""
+
+  def statistic(a, b):
+    tau = stats.kendalltau(a, b).statistic
+    return 0.0 if np.isnan(tau) else tau  # A resample may hold one pair alone.
+
+  return _bootstrap((first, second), statistic, paired=True)
+
+
+def _bootstrap(data, statistic, paired):
+  vectorized = not paired
+  found = stats.bootstrap(
+    data,
+    statistic,
+    n_resamples=RESAMPLES,
+    confidence_level=CONFIDENCE,
+    method="percentile",
+    paired=paired,
+    vectorized=vectorized,
+    rng=np.random.default_rng(0),
+  ).confidence_interval
+  return Interval(float(statistic(*map(np.asarray, data))), float(found.low), float(found.high))
+
+
+def seeds_needed(spread: float, gap: float) -> int:
+  """Seeds per method for a t-test at 5 % to find a difference of `gap` with a power of 80 %; approximately."""
+  quantiles = stats.norm.ppf(0.5 + CONFIDENCE / 2) + stats.norm.ppf(POWER)
+  return int(np.ceil(2 * (quantiles * spread / gap) ** 2))
+
+
+class Agreement(NamedTuple):
+  """Of two seeds' cells, shares from 0 to 1 in the mean over pairs of seeds.
+
+  Attributes:
+    edges: connections that both have.
+    operations: of these, those with the same operation in both.
+  """
+
+  edges: float
+  operations: float
+
+
+def agreement(results: Sequence[Line], method: str) -> Agreement | None:
+  """How often the seeds of a method agree; None of fewer than two."""
+  found = [lines.genotype(line) for line in results if line["method"] == method]
+  edges, same = [], []
+  for one, other in itertools.combinations(found, 2):
+    for a, b in zip(one.cells, other.cells, strict=True):
+      first, second = _connections(a), _connections(b)
+      both = first.keys() & second.keys()
+      edges.append(len(both) / len(first))
+      same += [first[edge] == second[edge] for edge in both]
+  return Agreement(float(np.mean(edges)), float(np.mean(same)) if same else 0.0) if edges else None
+
+
+def _connections(cell: Cell) -> dict[tuple[int, int], str]:
+  return {(source, target): alive[0] for source, target, alive in cell.connections}
+
+
+def operations(results: Sequence[Line], method: str) -> Mapping[str, Mapping[str, float]]:
+  """By cell, how many connections have an operation, in the mean over the seeds of a method."""
+  found = [lines.genotype(line) for line in results if line["method"] == method]
+  counts: dict[str, dict[str, float]] = {}
+  for genotype in found:
+    for cell in genotype.cells:
+      own = counts.setdefault(cell.name, {})
+      for name in _connections(cell).values():
+        own[name] = own.get(name, 0) + 1 / len(found)
+  return counts
+
+
+def dominated(line: Line) -> list[str]:
+  """Cells of a line's genotype, more than half of whose connections are `skip_connect`."""
+  cells = lines.genotype(line).cells
+  return [cell.name for cell in cells if 2 * cell.count("skip_connect") > len(cell.connections)]

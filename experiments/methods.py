@@ -1,0 +1,61 @@
+"""The methods that a study compares: how each comes to a genotype. All are trained by the same code."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from lfr_darts_jax import plans
+from lfr_darts_jax import prune
+from lfr_darts_jax.genotype import DARTS_V2
+from lfr_darts_jax.genotype import Genotype
+
+Given = Callable[[ml_collections.ConfigDict, int], Genotype]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """How to come to a genotype.
+
+  Attributes:
+    meaning: in words, for the tables.
+    overrides: of config fields, for its search.
+    given: the genotype for a config and a seed, in place of a search.
+  """
+
+  meaning: str
+  overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  given: Given | None = None
+
+
+def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
+  """Chance: every cell of the config's plan derived from strengths that are drawn.
+
+  All genotypes of the search space, whose nodes have two different sources each, are equally probable.
+  """
+  rng = np.random.default_rng([seed, 11])
+  operations = tuple(config.search.operations)
+  cells = plans.make(config).cells
+  draw = lambda cell: rng.random((len(cell.candidates), len(operations)))
+  return Genotype(tuple(prune.derive(cell, draw(cell), operations) for cell in cells))
+
+
+METHODS = {
+  "lfr_darts": Method("a cell per stage, searched from shallow to deep"),
+  "lfr_darts_order2": Method("the same with exact bilevel gradients of order 2", {"search.order": 2}),
+  "joint": Method("a cell per stage, all searched at once", {"plan.name": "joint"}),
+  "darts": Method("one normal and one reduction cell, repeated", {"plan.name": "darts"}),
+  "pdarts": Method("the same two cells, in supernets of growing depth", {"plan.name": "pdarts"}),
+  "random_layered": Method("a cell per stage, drawn at random", given=random_genotype),
+  "random_repeated": Method(
+    "one normal and one reduction cell, drawn at random", {"plan.name": "darts"}, given=random_genotype
+  ),
+  "darts_v2": Method("DARTS's published cells of order 2", {"plan.name": "darts"}, given=lambda *_: DARTS_V2),
+  "all_at_once": Method("lfr_darts without rounds of pruning", {"prune.rounds": ()}),
+  "nothing_inherited": Method("lfr_darts with fresh weights in every supernet", {"plan.inherit_weights": False}),
+  "no_warmup": Method("lfr_darts whose alphas move from the first update", {"search.warmup_fraction": 0.0}),
+  "two_searched_copies": Method("lfr_darts with two layers of the searched cell", {"plan.searched_copies": 2}),
+}

@@ -1,0 +1,116 @@
+"""Whether a supernet ranks a stage's derived cells as training does: judged in it, and trained alone."""
+
+from collections.abc import Callable
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import lines
+from experiments.study import REFERENCE
+from experiments.study import Ranking
+from experiments.study import Study
+from experiments.study import method_config
+from lfr_darts_jax import driver
+from lfr_darts_jax import pipeline
+from lfr_darts_jax import prune
+from lfr_darts_jax.data import augment
+from lfr_darts_jax.data import sources
+from lfr_darts_jax.files import write_atomically
+from lfr_darts_jax.genotype import Cell
+from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.interrupt import Interrupt
+from lfr_darts_jax.metrics import Metrics
+from lfr_darts_jax.network import Network
+from lfr_darts_jax.progress import Progress
+
+BATCH = 100  # Images that share batch norms' statistics in the supernet.
+
+
+def run(study: Study, workdir: pathlib.Path, path: pathlib.Path) -> None:
+  """Does what is left of a study's ranking, and adds its lines.
+
+  A search with seed 0 is run; at the end of the iteration that searches the cell, cells drawn from what its rounds of
+  pruning have left are tried in the supernet, on images that neither search nor training sees
+  (`data.validation_fraction`). Then each takes the place of that cell in the genotype that was found, and the network
+  is trained from scratch and tested on the same images.
+  """
+  ranking = study.ranking
+  assert ranking is not None
+  config = method_config(study, REFERENCE, 0, ranking.overrides)
+  folder = workdir / path.stem
+  there = folder / "candidates.json"
+  if not there.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(there, json.dumps(_try_candidates(config, ranking, folder / "search")) + "\n")
+  done = {line["seed"] for line in lines.read(path)}
+  for index, candidate in enumerate(json.loads(there.read_text())):
+    if index in done:
+      continue
+    print(f"== ranking, candidate {index}", flush=True)
+    result = pipeline.train(config, lines.genotype(candidate), folder / str(index))
+    jax.clear_caches()
+    keys = ("test_error", "parameters", "multiply_adds", "device", "finished")
+    line = {"data": config.data.name, "method": ranking.cell, "seed": index, **candidate}
+    lines.add(path, [line | {key: result[key] for key in keys}])
+
+
+def _try_candidates(config, ranking: Ranking, workdir):
+  """Searches; returns the genotype and the supernet's accuracy of every candidate."""
+  dataset = sources.load(config)
+  judged: list[tuple[Cell, float]] = []
+
+  def watch(iteration, network, state):
+    if ranking.cell in iteration.searched:
+      (cell,) = [cell for cell in network.cells if cell.name == ranking.cell]
+      accuracy = _accuracy(network, state, dataset)
+      rng = np.random.default_rng([config.seed, 12])
+      judged.extend((candidate, accuracy(candidate)) for candidate in draw(cell, ranking.candidates, rng))
+
+  workdir.mkdir(exist_ok=True)
+  metrics = Metrics(workdir, config)
+  # From the beginning, since what was judged is kept in this process alone.
+  config = config.copy_and_resolve_references()
+  config.checkpoint.interval = 1e9
+  with Interrupt() as interrupt:
+    found, _ = driver.Search(config, dataset, workdir, metrics, Progress({}), interrupt).run(watch)
+  metrics.close()
+  chosen = lambda cell: tuple(cell if cell.name == own.name else own for own in found.cells)
+  return [
+    {"supernet_accuracy": accuracy, "genotype": json.loads(Genotype(chosen(cell)).to_json())}
+    for cell, accuracy in judged
+  ]
+
+
+def draw(cell: Cell, count: int, rng: np.random.Generator) -> list[Cell]:
+  """Different derived cells, drawn evenly from a cell's candidates."""
+  operations = tuple(dict.fromkeys(name for alive in cell.candidates for name in alive))
+  drawn: dict[Cell, None] = {}
+  while len(drawn) < count:
+    drawn[prune.derive(cell, rng.random((len(cell.candidates), len(operations))), operations)] = None
+  return list(drawn)
+
+
+def _accuracy(network: Network, state, dataset) -> Callable[[Cell], float]:
+  """Accuracy of a supernet, from 0 to 1, in which one cell takes a derived cell's operations alone."""
+  mean, deviation = augment.statistics(dataset.train[0])
+  images, labels = dataset.test()
+  whole = len(labels) // BATCH
+  shaped = lambda values: jnp.asarray(values[: whole * BATCH]).reshape(whole, BATCH, *values.shape[1:])
+
+  @jax.jit
+  def count(state, mixtures, images, labels):
+    def hits(batch):
+      # Running statistics are those of the mixture; a lone operation needs its own.
+      normal = augment.normalize(batch[0], mean, deviation)
+      variables = {"params": state.params, "batch_stats": state.batch_stats}
+      outputs, _ = network.apply(variables, normal, mixtures, True, mutable=["batch_stats"])
+      return jnp.mean(jnp.argmax(outputs.logits, axis=-1) == batch[1])
+
+    return jnp.mean(jax.lax.map(hits, (images, labels)))
+
+  arrays = shaped(images), shaped(labels)
+  one_hot = lambda cell: jnp.asarray(cell.live(network.operations), jnp.float32)
+  return lambda cell: float(count(state, {cell.name: one_hot(cell)}, *arrays))

@@ -1,0 +1,51 @@
+"""Runs one job of a study, and puts what came of it into lines."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+
+from experiments import diagnostics
+from experiments.lines import Line
+from experiments.study import Job
+from lfr_darts_jax import kept
+from lfr_darts_jax import pipeline
+
+
+def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
+  """Searches where there is something to search, trains and tests; goes on where an earlier process stopped.
+
+  Returns:
+    The line of the result, and those of its search's diagnostics.
+
+  Raises:
+    RunError, UsageError: as `pipeline.run`.
+  """
+  folder = workdir / job.place
+  result = pipeline.run(job.config, folder, job.genotype)
+  # Programs of one job are of no use to the next, and a study has hundreds.
+  jax.clear_caches()
+  genotype = kept.genotype(folder)
+  assert genotype is not None
+  return _line(job, folder, result, genotype), diagnostics.course(job, folder)
+
+
+def _line(job, folder, result, genotype) -> dict[str, Any]:
+  searched = result["search_seconds"] is not None
+  return {
+    "data": job.config.data.name,
+    "method": job.method,
+    "seed": job.seed,
+    "search_seconds": result["search_seconds"] if searched else 0.0,
+    "update_seconds": kept.update_seconds(folder) if searched else 0.0,
+    "train_seconds": result["train_seconds"],
+    "test_error": result["test_error"],
+    "parameters": result["parameters"],
+    "multiply_adds": result["multiply_adds"],
+    "channels": job.config.network.channels,
+    "collapsed": sorted({finding["cell"] for finding in result["collapse"]}),
+    "device": result["device"],
+    "finished": result["finished"],
+    "genotype": json.loads(genotype.to_json()),
+  }

@@ -1,0 +1,160 @@
+"""What a study compares: methods and seeds in groups, under one config and equal budgets."""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import statistics
+from typing import Any
+
+import ml_collections
+
+from experiments import lines
+from experiments.lines import Line
+from experiments.methods import METHODS
+from lfr_darts_jax import pipeline
+from lfr_darts_jax import plans
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.genotype import Genotype
+
+REFERENCE = "lfr_darts"  # Whom all others are compared with.
+TOLERANCE = 0.05  # Networks whose parameters differ by less count as equally large.
+MAX_CHANNELS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Methods whose results lie in one file.
+
+  Attributes:
+    seeds: by method, how many; seed s is that of the search and of the training.
+    overrides: of config fields, for all of them.
+    match: a group whose genotypes are trained again, those that are not as large as `REFERENCE`'s are there with the
+      number of channels that brings them closest to it.
+  """
+
+  seeds: Mapping[str, int]
+  overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  match: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+  """Whether a supernet ranks the cells of a stage as training does: see `ranking`.
+
+  Attributes:
+    cell: name of the stage's cell.
+    candidates: derived cells to be compared.
+    overrides: of config fields.
+  """
+
+  cell: str
+  candidates: int
+  overrides: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """A comparison under one config.
+
+  Attributes:
+    name: of its folder in `experiments/results`.
+    config: shared by all methods.
+    search_epochs: of every search, over all of its iterations.
+    groups: by name, in the order in which they are run.
+    ranking: of one stage, None for none.
+  """
+
+  name: str
+  config: ml_collections.ConfigDict
+  search_epochs: int
+  groups: Mapping[str, Group]
+  ranking: Ranking | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One method with one seed: a config, and a genotype where none is to be searched."""
+
+  group: str
+  method: str
+  seed: int
+  config: ml_collections.ConfigDict
+  genotype: Genotype | None
+
+  @property
+  def place(self) -> str:
+    """Its folder below that of the study."""
+    return f"{self.group}/{self.method}/{self.seed}"
+
+
+def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """The config of a method with a seed; its search has the study's epochs in all.
+
+  Raises:
+    UsageError: where these can't be shared out evenly.
+  """
+  config = study.config.copy_and_resolve_references()
+  with config.ignore_type():
+    config.update_from_flattened_dict({**overrides, **METHODS[method].overrides, "seed": seed})
+  iterations = len(plans.make(config).iterations)
+  config.search.epochs, rest = divmod(study.search_epochs, iterations)
+  if rest:
+    raise UsageError(f"search_epochs: {study.search_epochs}; {method} allows multiples of {iterations}")
+  return config
+
+
+def jobs(study: Study, name: str, found: Mapping[str, Sequence[Line]]) -> Iterator[Job]:
+  """The jobs of a group, seed by seed, so that all methods have as many when it is stopped.
+
+  Args:
+    study: the study.
+    name: of the group.
+    found: the lines of all groups so far.
+  """
+  group = study.groups[name]
+  for seed in range(max(group.seeds.values())):
+    for method, seeds in group.seeds.items():
+      if seed >= seeds:
+        continue
+      config = method_config(study, method, seed, group.overrides)
+      given = METHODS[method].given
+      genotype = given(config, seed) if given else None
+      if group.match:
+        genotype = _matched(config, method, seed, found[group.match])
+        if genotype is None:
+          continue
+      yield Job(name, method, seed, config, genotype)
+
+
+def target(results: Sequence[Line]) -> int:
+  """The parameters that a group's networks are matched to: the median of `REFERENCE`'s."""
+  own = [line["parameters"] for line in results if line["method"] == REFERENCE]
+  if not own:
+    raise UsageError(f"groups: there is no {REFERENCE} yet to be matched")
+  return statistics.median_low(own)
+
+
+def matches(line: Line, parameters: int) -> bool:
+  """Whether a network is as large as it should be."""
+  return abs(line["parameters"] / parameters - 1) <= TOLERANCE
+
+
+def _matched(config, method, seed, results):
+  """The genotype of a line that is not as large as it should be; sets its channels. None for any other."""
+  parameters = target(results)
+  (line,) = [own for own in results if (own["method"], own["seed"]) == (method, seed)] or [None]
+  if line is None or matches(line, parameters):
+    return None
+  genotype = lines.genotype(line)
+
+  def size(channels):
+    config.network.channels = channels
+    return pipeline.describe(config, genotype)["parameters"]
+
+  low, high = 2, MAX_CHANNELS
+  while high - low > 1:
+    middle = (low + high) // 2
+    low, high = (middle, high) if size(middle) <= parameters else (low, middle)
+  config.network.channels = min((low, high), key=lambda channels: abs(size(channels) - parameters))
+  return genotype

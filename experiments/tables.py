@@ -1,0 +1,205 @@
+"""The tables of a study, out of its lines of results."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import statistics
+from typing import NamedTuple
+
+from experiments import figures
+from experiments import study as studies
+from experiments.lines import Line
+from experiments.methods import METHODS
+from experiments.study import REFERENCE
+from experiments.study import Study
+
+RANDOM = "random_layered"
+GAP = 0.5  # Percentage points, of test error, that a comparison should be able to tell.
+
+
+class Table(NamedTuple):
+  """A table: what it shows, its columns, and its rows as text."""
+
+  title: str
+  note: str
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+
+
+def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]:
+  """Every table that there are lines for."""
+  tables = []
+  for name, group in study.groups.items():
+    if not found[name]:
+      continue
+    if group.match:
+      tables.append(matched(found[name], found[group.match]))
+    elif REFERENCE in group.seeds:
+      tables.append(comparison(name, found[name]))
+    else:
+      tables.append(ablation(name, found[name], found["main"]))
+    if group.overrides.get("data.validation_fraction"):
+      tables.append(spread(name, found[name]))
+  if found["main"]:
+    tables += [dominated(found["main"]), agreement(found["main"])]
+  if found["ranking"]:
+    tables.append(ranking(found["ranking"]))
+  if found["diagnostics"]:
+    tables.append(courses(found["diagnostics"]))
+  return tables
+
+
+def comparison(name: str, results: Sequence[Line]) -> Table:
+  """Methods of one group, each against `REFERENCE`."""
+  rows = [_row(method, results, results) for method in METHODS if figures.of(results, method, "seed")]
+  note = (
+    "Test error in percent: mean and standard deviation over the seeds; less that of lfr_darts, with the 95 % "
+    "bootstrap interval of the difference; every seed. Times are means per search, in seconds: in all, and of updates "
+    "alone."
+  )
+  header = ("method", "seeds", "test error", "less lfr_darts", "parameters", "search", "updates", "every seed")
+  return Table(name, note, header, rows)
+
+
+def ablation(name: str, results: Sequence[Line], main: Sequence[Line]) -> Table:
+  """Changed methods beside as many seeds of `REFERENCE`."""
+  seeds = {line["seed"] for line in results}
+  reference = [line for line in main if line["method"] == REFERENCE and line["seed"] in seeds]
+  return comparison(name, [*reference, *results])
+
+
+def matched(results: Sequence[Line], main: Sequence[Line]) -> Table:
+  """The comparison at equal parameters: networks that were as large anyway, and those trained again."""
+  parameters = studies.target(main)
+  table = comparison("matched", [*results, *(line for line in main if studies.matches(line, parameters))])
+  note = (
+    f"As above, for networks of {parameters:,} parameters, the median of lfr_darts: those within "
+    f"{100 * studies.TOLERANCE:.0f} % as they were, the others trained again with the number of channels that comes "
+    "closest."
+  )
+  return table._replace(title="at equal parameters", note=note)
+
+
+def _row(method, results, reference):
+  errors = figures.of(results, method, "test_error")
+  gap = None if method == REFERENCE else figures.difference(errors, figures.of(reference, REFERENCE, "test_error"))
+  spread = figures.deviation(errors)
+  mean = lambda key: statistics.mean(figures.of(results, method, key))
+  seconds = lambda key: f"{mean(key):.0f}" if mean(key) else "none"
+  return (
+    method,
+    str(len(errors)),
+    f"{statistics.mean(errors):.2f}" + ("" if spread is None else f" ± {spread:.2f}"),
+    "" if gap is None else f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
+    f"{mean('parameters'):,.0f}",
+    seconds("search_seconds"),
+    seconds("update_seconds"),
+    " ".join(f"{error:.2f}" for error in errors),
+  )
+
+
+def spread(name: str, results: Sequence[Line]) -> Table:
+  """What training seeds alone make of one genotype, and the seeds that a difference therefore needs."""
+  rows = []
+  for method in METHODS:
+    errors = figures.of(results, method, "test_error")
+    if len(errors) > 1:
+      own = figures.deviation(errors)
+      lines = [line for line in results if line["method"] == method]
+      kind = "one genotype" if len({str(line["genotype"]) for line in lines}) == 1 else "a genotype per seed"
+      rows.append((method, kind, str(len(errors)), f"{own:.2f}", str(figures.seeds_needed(own, GAP))))
+  note = (
+    "Errors on a held-out part of the train split. Seeds per method at which a t-test at 5 % finds a difference of "
+    f"{GAP} points four times in five."
+  )
+  return Table(f"{name}: spread", note, ("method", "networks", "seeds", "standard deviation", "seeds needed"), rows)
+
+
+def dominated(results: Sequence[Line]) -> Table:
+  """Stages that skip_connects have taken over."""
+  rows = []
+  for method, meaning in METHODS.items():
+    own = [line for line in results if line["method"] == method]
+    if own:
+      counts = [len(figures.dominated(line)) for line in own]
+      skips = [sum(cell.count("skip_connect") for cell in figures.lines.genotype(line).cells) for line in own]
+      rows.append((method, meaning, f"{statistics.mean(skips):.1f}", " ".join(map(str, counts))))
+  note = "Per genotype: its skip_connects, in the mean; cells of which they are more than half, seed by seed."
+  return Table("skip_connects", note, ("method", "what it is", "skip_connects", "cells of skip_connects"), rows)
+
+
+def agreement(results: Sequence[Line]) -> Table:
+  """How often seeds choose the same."""
+  rows = []
+  for method in METHODS:
+    own = figures.agreement(results, method)
+    if own:
+      rows.append((method, f"{100 * own.edges:.0f} %", f"{100 * own.operations:.0f} %"))
+  note = (
+    "In the mean over pairs of seeds: connections that both cells have; of these, the ones with the same operation."
+  )
+  return Table("agreement of seeds", note, ("method", "connections", "operations"), rows)
+
+
+def ranking(results: Sequence[Line]) -> Table:
+  """Supernet against training."""
+  tau = figures.kendall([line["supernet_accuracy"] for line in results], [100 - line["test_error"] for line in results])
+  size = figures.kendall([line["parameters"] for line in results], [100 - line["test_error"] for line in results])
+  note = (
+    f"{len(results)} derived cells {results[0]['method']}: accuracy in the supernet against that of the network "
+    f"trained with it, both on the same held-out images. Kendall's tau {_interval(tau)}, 95 % bootstrap interval; that "
+    f"of the parameters against the accuracy after training: {_interval(size)}."
+  )
+  rows = [
+    (
+      str(line["seed"]),
+      f"{100 * line['supernet_accuracy']:.2f}",
+      f"{100 - line['test_error']:.2f}",
+      f"{line['parameters']:,}",
+    )
+    for line in sorted(results, key=lambda line: line["test_error"])
+  ]
+  return Table("ranking", note, ("candidate", "in the supernet, %", "trained, %", "parameters"), rows)
+
+
+def courses(diagnostics: Sequence[Line]) -> Table:
+  """How alphas developed, in the mean over seeds."""
+  rows = []
+  keys = dict.fromkeys((line["group"], line["method"], line["iteration"], line["cell"]) for line in diagnostics)
+  for key in keys:
+    own = [li for li in diagnostics if (li["group"], li["method"], li["iteration"], li["cell"]) == key]
+    columns = lambda name: [
+      [v for v in values if v is not None] for values in zip(*(li[name] for li in own), strict=True)
+    ]
+    means = lambda name, form: " ".join(form % statistics.mean(v) if v else "-" for v in columns(name))
+    rows.append(
+      (
+        *(str(part) for part in (key[0], key[1], key[2] + 1, key[3])),
+        means("entropy", "%.3f"),
+        means("alpha_gradient", "%.4f"),
+        means("skip_leads", "%.1f") + f" of {own[0]['edges']}",
+        f"{statistics.mean(li['skip_connects'] for li in own):.1f}",
+        f"{100 * statistics.mean(li['validation_accuracy'] for li in own):.1f}",
+      )
+    )
+  shares = ", ".join(f"{100 * share:.0f}" for share in diagnostics[0]["shares"])
+  note = (
+    f"Means over seeds, after {shares} % of an iteration's updates: entropy of the alphas as a share of that of "
+    "uniform ones; norm of their gradient, the mean since the point before; edges that skip_connect leads. At the end: "
+    "skip_connects derived, and the supernet's accuracy on the half of the data that moves the alphas."
+  )
+  header = (
+    "group",
+    "method",
+    "iteration",
+    "cell",
+    "entropy",
+    "gradient",
+    "led by skip_connect",
+    "derived",
+    "accuracy, %",
+  )
+  return Table("course of the searches", note, header, rows)
+
+
+def _interval(interval: figures.Interval) -> str:
+  return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"

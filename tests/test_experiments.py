@@ -1,0 +1,217 @@
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments import compare
+from experiments import figures
+from experiments import lines
+from experiments import methods
+from experiments import pages
+from experiments import ranking
+from experiments import study as studies
+from experiments import tables
+from experiments.study import Group
+from experiments.study import Ranking
+from experiments.study import Study
+from lfr_darts_jax import pipeline
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.genotype import DARTS_V2
+from lfr_darts_jax.genotype import Cell
+
+FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
+STUDIES = [path for path in FOLDER.glob("*.py") if "def get_study" in path.read_text()]
+
+
+@pytest.fixture
+def study(config):
+  config.search.operations = ("none", "skip_connect", "max_pool_3x3", "dil_conv_3x3")
+  groups = {
+    "pilot": Group({"darts_v2": 2}, {"data.validation_fraction": 0.2}),
+    "main": Group({"lfr_darts": 1, "random_layered": 2}),
+    "matched": Group({"lfr_darts": 1, "random_layered": 2}, match="main"),
+  }
+  return Study("tiny", config, 15, groups, Ranking("r0", 2, {"data.validation_fraction": 0.2}))
+
+
+def line(method, seed, error=10.0, parameters=1000, genotype=DARTS_V2, **more):
+  common = {"search_seconds": 100.0, "update_seconds": 60.0, "multiply_adds": 5}
+  found = {"method": method, "seed": seed, "test_error": error, "parameters": parameters}
+  return common | found | {"genotype": json.loads(genotype.to_json())} | more
+
+
+def test_every_search_has_the_same_epochs(study):
+  epochs = {name: studies.method_config(study, name, 3, {}).search.epochs for name in methods.METHODS}
+  assert epochs == {name: {"darts": 15, "joint": 15, "pdarts": 5}.get(name, 3) for name in methods.METHODS} | {
+    "random_repeated": 15,
+    "darts_v2": 15,
+  }
+  config = studies.method_config(study, "lfr_darts_order2", 3, {"train.epochs": 7})
+  assert (config.seed, config.search.order, config.train.epochs) == (3, 2, 7)
+  assert study.config.seed == 0 and study.config.search.order == 1
+  with pytest.raises(UsageError, match="search_epochs: 16; pdarts allows multiples of 3"):
+    studies.method_config(Study("s", study.config, 16, {}), "pdarts", 0, {})
+
+
+def test_random_genotypes_are_drawn_evenly(config):
+  config.search.operations = ("none", "skip_connect", "sep_conv_3x3")
+  config.search.nodes = 2
+  drawn = [methods.random_genotype(config, seed) for seed in range(300)]
+  assert drawn[0] == methods.random_genotype(config, 0) and [c.name for c in drawn[0].cells][:2] == ["n0", "r0"]
+  # Node 3 has three pairs of sources; each connection one of two operations.
+  pairs = [tuple(s for s, target, _ in genotype.cells[0].connections if target == 3) for genotype in drawn]
+  assert all(70 <= pairs.count(pair) <= 130 for pair in ((0, 1), (0, 2), (1, 2)))
+  assert 0.45 < np.mean([genotype.cells[1].count("skip_connect") / 4 for genotype in drawn]) < 0.55
+
+
+def test_jobs_go_seed_by_seed(study):
+  made = list(studies.jobs(study, "main", {}))
+  assert [job.place for job in made] == ["main/lfr_darts/0", "main/random_layered/0", "main/random_layered/1"]
+  assert made[0].genotype is None and made[1].genotype != made[2].genotype
+  (first, second) = studies.jobs(study, "pilot", {})
+  assert first.genotype == second.genotype == DARTS_V2 and second.config.seed == 1
+  assert first.config.data.validation_fraction == 0.2
+
+
+def test_networks_of_another_size_are_matched(study):
+  fat = lambda channels: study.config.network.update(channels=channels)
+  fat(9)
+  wanted = pipeline.describe(study.config, DARTS_V2)["parameters"]
+  fat(4)
+  size = pipeline.describe(study.config, DARTS_V2)["parameters"]
+  main = [
+    line("lfr_darts", 0, parameters=wanted),
+    line("random_layered", 0, parameters=size),
+    line("random_layered", 1, parameters=round(wanted * 1.04)),
+  ]
+  (job,) = studies.jobs(study, "matched", {"main": main})
+  assert (job.place, job.config.network.channels, job.genotype) == ("matched/random_layered/0", 9, DARTS_V2)
+  table = tables.matched([line("random_layered", 0, 12.0, parameters=wanted)], main)
+  assert [row[:3] for row in table.rows] == [("lfr_darts", "1", "10.00"), ("random_layered", "2", "11.00 ± 1.41")]
+  with pytest.raises(UsageError, match="there is no lfr_darts yet"):
+    list(studies.jobs(study, "matched", {"main": []}))
+
+
+def test_lines_are_read_back_and_checked(tmp_path):
+  path = tmp_path / "some" / "main.jsonl"
+  assert lines.read(path) == []
+  lines.add(path, [line("darts", 0)])
+  lines.add(path, [line("darts", 1), line("joint", 0)])
+  assert [(entry["method"], entry["seed"]) for entry in lines.read(path)] == [("darts", 0), ("darts", 1), ("joint", 0)]
+  for text in ("[]", '{"seed": 1}', '{"method": "darts", "seed": -1}', '{"method": "darts", "seed": 0, "genotype": 5}'):
+    path.write_text(text + "\n")
+    with pytest.raises(UsageError, match=r"main.jsonl, line 1|genotype"):
+      lines.read(path)
+
+
+def test_differences_and_their_intervals():
+  assert figures.deviation([1.0]) is None and figures.deviation([1.0, 3.0]) == pytest.approx(2**0.5)
+  gap = figures.difference([11.0, 13.0], [8.0, 8.0])
+  # Means of two out of two: 11, 12, 12, 13.
+  assert tuple(gap) == pytest.approx((4.0, 3.0, 5.0))
+  assert figures.difference([11.0], [8.0, 9.0]) is None
+  # 2 (1.96 + 0.84)^2 = 15.7 per side where the gap is one deviation.
+  assert figures.seeds_needed(1.0, 1.0) == 16 and figures.seeds_needed(1.0, 0.5) == 63
+
+
+def test_rank_correlation():
+  tau = figures.kendall([1, 2, 3, 4], [1, 2, 4, 3])
+  assert tau.value == pytest.approx(4 / 6) and -1 <= tau.low <= tau.value <= tau.high <= 1  # Five pairs of six agree.
+  assert tuple(figures.kendall(range(12), range(12))) == pytest.approx((1, 1, 1))
+
+
+def test_agreement_of_two_seeds():
+  first = Cell("n0", "normal", (("skip_connect",), ("max_pool_3x3",), ("skip_connect",), ("skip_connect",), ()), (2, 3))
+  other = Cell("n0", "normal", (("skip_connect",), ("skip_connect",), (), ("skip_connect",), ("skip_connect",)), (2, 3))
+  results = [
+    {"method": "m", "seed": seed, "genotype": json.loads(methods.Genotype((cell,)).to_json())}
+    for seed, cell in enumerate((first, other))
+  ]
+  # Three of four connections are in both, and two of these with the same operation.
+  assert tuple(figures.agreement(results, "m")) == pytest.approx((3 / 4, 2 / 3))
+  assert figures.agreement(results[:1], "m") is None
+  assert figures.operations(results, "m") == {"n0": {"skip_connect": 3.5, "max_pool_3x3": 0.5}}
+  assert figures.dominated(results[0]) == ["n0"]
+
+
+def test_tables_name_every_seed_and_the_difference():
+  results = [line("lfr_darts", 0, 8.0), line("lfr_darts", 1, 8.0), line("darts", 1, 13.0), line("darts", 0, 11.0)]
+  results.append(line("darts_v2", 0, 9.0, search_seconds=0.0, update_seconds=0.0))
+  table = tables.comparison("main", results)
+  assert table.rows == [
+    ("lfr_darts", "2", "8.00 ± 0.00", "", "1,000", "100", "60", "8.00 8.00"),
+    ("darts", "2", "12.00 ± 1.41", "+4.00 [+3.00, +5.00]", "1,000", "100", "60", "11.00 13.00"),
+    ("darts_v2", "1", "9.00", "", "1,000", "none", "none", "9.00"),
+  ]
+  ablated = tables.ablation("ablations", [line("no_warmup", 0, 9.0)], results)
+  assert [row[0] + row[1] for row in ablated.rows] == ["lfr_darts1", "no_warmup1"]
+
+
+def test_a_derived_cell_is_drawn_once(config):
+  cell = Cell.full("n0", "normal", 1, ("none", "skip_connect", "max_pool_3x3"))
+  drawn = ranking.draw(cell, 4, np.random.default_rng(0))  # Two operations on each of two edges: all there are.
+  assert len(set(drawn)) == 4 and all(c.derived for c in drawn)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_tables_of_the_results_here_are_made_of_their_lines(path, tmp_path):
+  made = compare.load(path)
+  kept = FOLDER / "results" / made.name
+  if not kept.exists():
+    pytest.skip("has no results yet")
+  (tmp_path / made.name).mkdir()
+  for file in kept.glob("*.jsonl"):
+    shutil.copy(file, tmp_path / made.name)
+  found = compare.found(made, tmp_path)
+  markdown, _ = pages.write(made, found, tmp_path / made.name)
+  assert markdown.read_text() == (kept / "README.md").read_text()
+  for results in found.values():
+    keys = [(entry["method"], entry["seed"], entry.get("group"), entry.get("cell")) for entry in results]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+  "flags,message",
+  [
+    (["--study=nowhere.py"], "study: nowhere.py is not there"),
+    (["--study=configs/laptop.py"], "has no get_study"),
+    (["--study=experiments/cifar10_laptop.py", "--groups=mian"], "groups: mian; allowed are pilot, main"),
+    (["--study=experiments/cifar10_laptop.py", "--repeat=x/y/0"], "repeat: x/y/0; allowed is GROUP/METHOD/SEED"),
+    (["--study=experiments/cifar10_laptop.py", "--repeat=main/no/0"], "repeat: main/no/0 has no result yet"),
+  ],
+)
+def test_wrong_flags(flags, message, monkeypatch, capsys):
+  monkeypatch.chdir(FOLDER.parent)
+  monkeypatch.setattr("sys.argv", ["compare", *flags])
+  with pytest.raises(SystemExit, match="2"):
+    compare.run()
+  assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_whole_study_that_is_stopped_and_goes_on(study, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(compare, "load", lambda path: study)
+  flags = ["--study=tiny.py", f"--workdir={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
+  assert compare.main([*flags, "--groups=pilot,main"]) == 0
+  folder = tmp_path / "results" / "tiny"
+  before = (folder / "main.jsonl").read_text()
+  _, last = before.splitlines(), before.splitlines()[-1]
+  (folder / "main.jsonl").write_text(before.removesuffix(last + "\n"))
+  run = compare.runner.run
+  began = []
+  monkeypatch.setattr(compare.runner, "run", lambda job, workdir: (began.append(job.place), run(job, workdir))[1])
+  assert compare.main(flags) == 0
+  assert began[0] == "main/random_layered/1" and all(place.startswith("matched/") for place in began[1:])
+  assert (folder / "main.jsonl").read_text() == before  # Its run had ended, and was only read.
+  text = (folder / "README.md").read_text()
+  titles = "pilot: spread", "main", "at equal parameters", "ranking", "course of the searches"
+  assert all(f"## {title}\n" in text for title in titles)
+  courses = lines.read(folder / "diagnostics.jsonl")
+  assert [entry["cell"] for entry in courses] == ["n0", "r0", "n1", "r1", "n2"]
+  assert courses[0]["alpha_gradient"][0] is None and min(courses[0]["alpha_gradient"][1:]) > 0
+  assert {entry["method"] for entry in lines.read(folder / "ranking.jsonl")} == {"r0"}
+  assert compare.main([*flags, "--repeat=main/lfr_darts/0"]) == 0
+  assert '"same": true' in capsys.readouterr().out
