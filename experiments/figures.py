@@ -13,7 +13,7 @@ from experiments import lines
 from experiments.lines import Line
 from lfr_darts_jax.genotype import Cell
 
-RESAMPLES, CONFIDENCE = 10_000, 0.95
+RESAMPLES, CONFIDENCE = 2_000, 0.95
 POWER = 0.8  # Of finding a difference that is there.
 
 

@@ -110,8 +110,8 @@ def run():
     home._initial = lambda *arguments, own=own: as_float(own(*arguments), jnp.float64)
   config = tiny_config()
   config.search.update(operations=OPERATIONS, nodes=1, batch_size=32)
+  config.prune.rounds = ((0.5, 2),)
   config.data.search_fraction = 0.3
-  config.train.batch_size = 32
   results, losses = [], []
   with tempfile.TemporaryDirectory() as folder:
     for number in (1, 8):

@@ -107,7 +107,7 @@ def test_lfr_darts_searches_five_cells_and_logs_each_iteration(whole):
     assert 0 <= entry[f"entropy/{cell.name}"] <= np.log(2) + 1e-6 and 0 <= entry["validation_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("checks", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4, 5, 7))])
+@pytest.mark.parametrize("checks", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 5, 7))])
 def test_an_interrupted_search_continues_to_the_same_end(tiny, whole, tmp_path, checks):
   genotype, workdir = whole
   with pytest.raises(Interrupted):

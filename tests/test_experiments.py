@@ -76,18 +76,20 @@ def test_jobs_go_seed_by_seed(study):
 
 
 def test_networks_of_another_size_are_matched(study):
-  fat = lambda channels: study.config.network.update(channels=channels)
-  fat(9)
-  wanted = pipeline.describe(study.config, DARTS_V2)["parameters"]
-  fat(4)
-  size = pipeline.describe(study.config, DARTS_V2)["parameters"]
+  small = methods.random_genotype(study.config, 0)
+
+  def size(channels):
+    study.config.network.channels = channels
+    return pipeline.describe(study.config, small)["parameters"]
+
+  wanted, base = size(9), size(4)
   main = [
     line("lfr_darts", 0, parameters=wanted),
-    line("random_layered", 0, parameters=size),
+    line("random_layered", 0, parameters=base, genotype=small),
     line("random_layered", 1, parameters=round(wanted * 1.04)),
   ]
   (job,) = studies.jobs(study, "matched", {"main": main})
-  assert (job.place, job.config.network.channels, job.genotype) == ("matched/random_layered/0", 9, DARTS_V2)
+  assert (job.place, job.config.network.channels, job.genotype) == ("matched/random_layered/0", 9, small)
   table = tables.matched([line("random_layered", 0, 12.0, parameters=wanted)], main)
   assert [row[:3] for row in table.rows] == [("lfr_darts", "1", "10.00"), ("random_layered", "2", "11.00 ± 1.41")]
   with pytest.raises(UsageError, match="there is no lfr_darts yet"):
