@@ -117,12 +117,12 @@ def spread(name: str, results: Sequence[Line]) -> Table:
 def dominated(results: Sequence[Line]) -> Table:
   """Stages that skip_connects have taken over."""
   rows = []
-  for method, meaning in METHODS.items():
+  for method, description in METHODS.items():
     own = [line for line in results if line["method"] == method]
     if own:
       counts = [len(figures.dominated(line)) for line in own]
       skips = [sum(cell.count("skip_connect") for cell in figures.lines.genotype(line).cells) for line in own]
-      rows.append((method, meaning, f"{statistics.mean(skips):.1f}", " ".join(map(str, counts))))
+      rows.append((method, description.meaning, f"{statistics.mean(skips):.1f}", " ".join(map(str, counts))))
   note = "Per genotype: its skip_connects, in the mean; cells of which they are more than half, seed by seed."
   return Table("skip_connects", note, ("method", "what it is", "skip_connects", "cells of skip_connects"), rows)
 
