@@ -86,13 +86,13 @@ def start_two(workdir):
   return [start(workdir, *common, f"--process_id={index}") for index in (0, 1)]
 
 
-def ends(run, seconds=420):
+def ends(run, seconds=1200):
   """Exit statuses and errors of the processes of a run."""
   outputs = [process.communicate(timeout=seconds) for process in run]
   return [process.returncode for process in run], [errors for _, errors in outputs]
 
 
-def reaches(workdir, updates, run, seconds=300):
+def reaches(workdir, updates, run, seconds=600):
   """Waits until a search has written down so many dispatches."""
   until = time.monotonic() + seconds
   lines = workdir / "metrics.jsonl"
