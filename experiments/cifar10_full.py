@@ -2,7 +2,7 @@
 
 python -m experiments.compare --study=experiments/cifar10_full.py --data-dir=DIR
 
-The same comparison as `cifar10_laptop.py`, which has been run; this one has not.
+The same comparison as `cifar10_laptop.py`. It has not been run.
 """
 
 from configs import cifar10

@@ -12,8 +12,8 @@ import json
 import pathlib
 import sys
 import tempfile
-from typing import NoReturn
 
+from benchmarks.common import Parser
 from experiments import lines
 from experiments import pages
 from experiments import ranking
@@ -26,15 +26,6 @@ from lfr_darts_jax.interrupt import Interrupted
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 RANKING = "ranking"
-
-
-class Parser(argparse.ArgumentParser):
-  """Flags whose errors take one line."""
-
-  def error(self, message: str) -> NoReturn:
-    """Ends the process with status 2."""
-    print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
 
 
 def load(path: pathlib.Path) -> Study:
@@ -62,10 +53,7 @@ def found(study: Study, results: pathlib.Path) -> dict[str, list[lines.Line]]:
 def run_group(study: Study, name: str, workdir: pathlib.Path, results: pathlib.Path) -> None:
   """Does what is left of a group."""
   folder = results / study.name
-  done = {(line["method"], line["seed"]) for line in found(study, results)[name]}
   for job in studies.jobs(study, name, found(study, results)):
-    if (job.method, job.seed) in done:
-      continue
     print(f"== {job.place}", flush=True)
     line, course = runner.run(job, workdir)
     lines.add(folder / f"{name}.jsonl", [line])
@@ -78,19 +66,21 @@ def repeat(study: Study, place: str, results: pathlib.Path) -> bool:
   if name not in study.groups:
     raise UsageError(f"repeat: {place}; allowed is GROUP/METHOD/SEED, of the groups {', '.join(study.groups)}")
   before = found(study, results)
-  for job, line in ((j, li) for j in studies.jobs(study, name, before) for li in before[name]):
-    if job.place == place and (job.method, job.seed) == (line["method"], line["seed"]):
-      with tempfile.TemporaryDirectory() as folder:
-        again, _ = runner.run(job, pathlib.Path(folder))
-      same = all(again[key] == line[key] for key in ("genotype", "test_error", "parameters"))
-      print(json.dumps({"job": place, "before": line["test_error"], "again": again["test_error"], "same": same}))
-      return same
-  raise UsageError(f"repeat: {place} has no result yet; allowed are the jobs in {results / study.name / name}.jsonl")
+  line = next((li for li in before[name] if f"{name}/{li['method']}/{li['seed']}" == place), None)
+  if line is None:
+    raise UsageError(f"repeat: {place} has no result yet; allowed are the jobs in {results / study.name / name}.jsonl")
+  job = studies.job(study, name, line["method"], line["seed"], before)
+  assert job is not None
+  with tempfile.TemporaryDirectory() as folder:
+    again, _ = runner.run(job, pathlib.Path(folder))
+  same = all(again[key] == line[key] for key in ("genotype", "test_error", "parameters"))
+  print(json.dumps({"job": place, "before": line["test_error"], "again": again["test_error"], "same": same}))
+  return same
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
   """The flags."""
-  parser = Parser("compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = Parser(__doc__)
   parser.add_argument("--study", type=pathlib.Path, required=True, help="a file with get_study()")
   parser.add_argument("--data-dir", help="TFDS's data_dir, or the image folder")
   parser.add_argument("--groups", help=f"which to run, separated by commas; all, and {RANKING}, by default")

@@ -67,4 +67,4 @@ def _page(study, made, drawn) -> str:
   )
   source = lambda figure: base64.b64encode(drawing.render(figure, "svg")).decode()
   pictures = [{"caption": PLOTS[name], "source": source(figure)} for name, figure in drawn.items()]
-  return environment.get_template("study.html").render(study=study, tables=made, pictures=pictures)
+  return environment.get_template("study.html").render(title=study.name, tables=made, pictures=pictures)

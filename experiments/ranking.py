@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -69,11 +70,10 @@ def _try_candidates(config, ranking: Ranking, workdir):
       rng = np.random.default_rng([config.seed, 12])
       judged.extend((candidate, accuracy(candidate)) for candidate in draw(cell, ranking.candidates, rng))
 
-  workdir.mkdir(exist_ok=True)
-  metrics = Metrics(workdir, config)
   # From the beginning, since what was judged is kept in this process alone.
-  config = config.copy_and_resolve_references()
-  config.checkpoint.interval = 1e9
+  shutil.rmtree(workdir, ignore_errors=True)
+  workdir.mkdir()
+  metrics = Metrics(workdir, config)
   with Interrupt() as interrupt:
     found, _ = driver.Search(config, dataset, workdir, metrics, Progress({}), interrupt).run(watch)
   metrics.close()

@@ -32,13 +32,12 @@ def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
 
 
 def _line(job, folder, result, genotype) -> dict[str, Any]:
-  searched = result["search_seconds"] is not None
   return {
     "data": job.config.data.name,
     "method": job.method,
     "seed": job.seed,
-    "search_seconds": result["search_seconds"] if searched else 0.0,
-    "update_seconds": kept.update_seconds(folder) if searched else 0.0,
+    "search_seconds": result["search_seconds"] or 0.0,
+    "update_seconds": 0.0 if result["search_seconds"] is None else kept.update_seconds(folder),
     "train_seconds": result["train_seconds"],
     "test_error": result["test_error"],
     "parameters": result["parameters"],

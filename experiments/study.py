@@ -105,26 +105,36 @@ def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, 
 
 
 def jobs(study: Study, name: str, found: Mapping[str, Sequence[Line]]) -> Iterator[Job]:
-  """The jobs of a group, seed by seed, so that all methods have as many when it is stopped.
+  """The jobs of a group that are not done, seed by seed, so that all methods have as many when it is stopped.
 
   Args:
     study: the study.
     name: of the group.
     found: the lines of all groups so far.
   """
+  seeds = study.groups[name].seeds
+  done = {(line["method"], line["seed"]) for line in found.get(name, ())}
+  for seed in range(max(seeds.values())):
+    for method, count in seeds.items():
+      # Before it is made, since to match a network takes a while.
+      if seed < count and (method, seed) not in done:
+        made = job(study, name, method, seed, found)
+        if made is not None:
+          yield made
+
+
+def job(study: Study, name: str, method: str, seed: int, found: Mapping[str, Sequence[Line]]) -> Job | None:
+  """One job of a group, None where its network is as large as it should be; the rest as of `jobs`."""
   group = study.groups[name]
-  for seed in range(max(group.seeds.values())):
-    for method, seeds in group.seeds.items():
-      if seed >= seeds:
-        continue
-      config = method_config(study, method, seed, group.overrides)
-      given = METHODS[method].given
-      genotype = given(config, seed) if given else None
-      if group.match:
-        genotype = _matched(config, method, seed, found[group.match])
-        if genotype is None:
-          continue
-      yield Job(name, method, seed, config, genotype)
+  config = method_config(study, method, seed, group.overrides)
+  if group.match:
+    genotype = _matched(config, method, seed, found[group.match])
+    if genotype is None:
+      return None
+  else:
+    given = METHODS[method].given
+    genotype = given(config, seed) if given else None
+  return Job(name, method, seed, config, genotype)
 
 
 def target(results: Sequence[Line]) -> int:
@@ -143,7 +153,7 @@ def matches(line: Line, parameters: int) -> bool:
 def _matched(config, method, seed, results):
   """The genotype of a line that is not as large as it should be; sets its channels. None for any other."""
   parameters = target(results)
-  (line,) = [own for own in results if (own["method"], own["seed"]) == (method, seed)] or [None]
+  line = next((own for own in results if (own["method"], own["seed"]) == (method, seed)), None)
   if line is None or matches(line, parameters):
     return None
   genotype = lines.genotype(line)

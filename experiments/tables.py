@@ -6,13 +6,13 @@ import statistics
 from typing import NamedTuple
 
 from experiments import figures
+from experiments import lines
 from experiments import study as studies
 from experiments.lines import Line
 from experiments.methods import METHODS
 from experiments.study import REFERENCE
 from experiments.study import Study
 
-RANDOM = "random_layered"
 GAP = 0.5  # Percentage points, of test error, that a comparison should be able to tell.
 
 
@@ -104,8 +104,8 @@ def spread(name: str, results: Sequence[Line]) -> Table:
     errors = figures.of(results, method, "test_error")
     if len(errors) > 1:
       own = figures.deviation(errors)
-      lines = [line for line in results if line["method"] == method]
-      kind = "one genotype" if len({str(line["genotype"]) for line in lines}) == 1 else "a genotype per seed"
+      genotypes = {str(line["genotype"]) for line in results if line["method"] == method}
+      kind = "one genotype" if len(genotypes) == 1 else "a genotype per seed"
       rows.append((method, kind, str(len(errors)), f"{own:.2f}", str(figures.seeds_needed(own, GAP))))
   note = (
     "Errors on a held-out part of the train split. Seeds per method at which a t-test at 5 % finds a difference of "
@@ -121,7 +121,7 @@ def dominated(results: Sequence[Line]) -> Table:
     own = [line for line in results if line["method"] == method]
     if own:
       counts = [len(figures.dominated(line)) for line in own]
-      skips = [sum(cell.count("skip_connect") for cell in figures.lines.genotype(line).cells) for line in own]
+      skips = [sum(cell.count("skip_connect") for cell in lines.genotype(line).cells) for line in own]
       rows.append((method, description.meaning, f"{statistics.mean(skips):.1f}", " ".join(map(str, counts))))
   note = "Per genotype: its skip_connects, in the mean; cells of which they are more than half, seed by seed."
   return Table("skip_connects", note, ("method", "what it is", "skip_connects", "cells of skip_connects"), rows)

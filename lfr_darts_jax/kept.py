@@ -54,8 +54,7 @@ def search_seconds(workdir: Path) -> float | None:
   path = workdir / places.SEARCH_SUMMARY
   if not path.exists():
     return None
-  summary = reading.read_json(path, places.MAX_BYTES)
-  return float(reading.numbers(summary.get("search_seconds"), f"{path}: search_seconds", low=0))
+  return _summary_number(path, "search_seconds")
 
 
 def update_seconds(workdir: Path) -> float:
@@ -64,9 +63,7 @@ def update_seconds(workdir: Path) -> float:
   Raises:
     UsageError: where its file can't be read.
   """
-  path = workdir / places.SEARCH_SUMMARY
-  summary = reading.read_json(path, places.MAX_BYTES)
-  return float(reading.numbers(summary.get("update_seconds"), f"{path}: update_seconds", low=0))
+  return _summary_number(workdir / places.SEARCH_SUMMARY, "update_seconds")
 
 
 def validation_accuracy(workdir: Path) -> float:
@@ -75,9 +72,12 @@ def validation_accuracy(workdir: Path) -> float:
   Raises:
     UsageError: where its file can't be read.
   """
-  path = workdir / places.SEARCH_SUMMARY
-  summary = reading.read_json(path, places.MAX_BYTES)
-  return float(reading.numbers(summary.get("validation_accuracy"), f"{path}: validation_accuracy", low=0))
+  return _summary_number(workdir / places.SEARCH_SUMMARY, "validation_accuracy")
+
+
+def _summary_number(path, key):
+  value = reading.read_json(path, places.MAX_BYTES).get(key)
+  return float(reading.numbers(value, f"{path}: {key}", low=0))
 
 
 def findings(workdir: Path) -> list[collapse.Finding]:

@@ -160,7 +160,9 @@ def arguments(draw):
   """Command lines of `--config.FIELD=VALUE`."""
   line = []
   for name, value in draw(flat_configs()).items():
-    text = draw(spliced(value if isinstance(value, str) else repr(value)))
+    text = value if isinstance(value, str) else repr(value)
+    # Each of several flags can spoil a line.
+    text = draw(spliced(text)) if draw(st.booleans()) else text
     forms = [[f"--config.{name}={text}"]] * 9 + [[f"--config.{name}", text], [f"--noconfig.{name}"]]
     line += draw(st.sampled_from(forms))
   return line

@@ -55,13 +55,15 @@ class StopDuring(Interrupt):
     return work()
 
 
-def search(config, workdir, interrupt=None):
+def search(config, workdir, interrupt=None, watch=None):
   workdir.mkdir(exist_ok=True)
   dataset = sources.load(config)
   metrics = Metrics(workdir, config)
   job = driver.Search(config, dataset, workdir, metrics, Progress({}), interrupt or Interrupt())
   try:
-    return job.run()[0]
+    found, times = job.run(watch)
+    assert 0 < times.updates < times.search
+    return found
   finally:
     metrics.close()
 
@@ -84,10 +86,26 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def watched():
+  """What `whole` showed: of every iteration the cells searched, whether any was derived yet, and the updates done."""
+  return []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, watched):
   """An undisturbed search: its genotype and its work directory."""
+
+  def watch(iteration, network, state):
+    derived = any(cell.derived for cell in network.cells if cell.name in iteration.searched)
+    watched.append((iteration.searched, derived, int(state.step)))
+
   workdir = tmp_path_factory.mktemp("whole")
-  return search(tiny_search(), workdir), workdir
+  return search(tiny_search(), workdir, watch=watch), workdir
+
+
+def test_a_watcher_sees_every_iteration_before_its_cell_is_derived(whole, watched):
+  updates = forecast.updates_per_iteration(tiny_search(), 1437)
+  assert watched == [((name,), False, updates) for name in ("n0", "r0", "n1", "r1", "n2")]
 
 
 def test_lfr_darts_searches_five_cells_and_logs_each_iteration(whole):

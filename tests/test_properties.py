@@ -58,7 +58,7 @@ def explore(strategy, examples, accept):
 
   one()
   assert sum(outcomes.values()) >= examples
-  assert min(outcomes["accepted"], outcomes["refused"]) > examples / 10, outcomes
+  assert min(outcomes["accepted"], outcomes["refused"]) > examples / 8, outcomes
 
 
 def accept_genotype(text):
