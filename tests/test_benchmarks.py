@@ -69,7 +69,7 @@ def test_wrong_flags_are_answered_in_one_line(script, flag, complaint):
   assert not done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_search_cost_keeps_compiling_and_updating_apart():
   flags = ("--channels=2", "--batch=8", "--nodes=1", "--layers=5", "--data=digits", "--updates=15")
   layered, shared = lines(run("search_cost.py", *flags, "--json"))
@@ -84,7 +84,7 @@ def test_search_cost_keeps_compiling_and_updating_apart():
     assert [text.split()[0] for text in result["genotype"].split("; ")] == list(cells)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_2000_dispatches_hold_memory_flat():
   (result,) = lines(run("memory.py", "--dispatches=2000", "--json"))
   assert result["dispatches"] == 2000 and result["low_bytes"] > 100e6

@@ -28,11 +28,11 @@ def uneven(cell):
   )
 
 
-@pytest.mark.parametrize("candidates", [None, uneven])
-def test_scanned_equals_unrolled(x64, supernet, candidates):
+@pytest.mark.parametrize("nodes,candidates", [(2, None), (3, uneven)])
+def test_scanned_equals_unrolled(x64, supernet, nodes, candidates):
   results = []
   for edges in ("scan", "unroll"):
-    net = supernet(nodes=3, edges=edges, candidates=candidates)
+    net = supernet(nodes=nodes, edges=edges, candidates=candidates)
 
     def loss(params, alphas, net=net):
       mixtures = {k: mixture_weights(a, net.live[k]) for k, a in alphas.items()}

@@ -125,7 +125,7 @@ def test_lfr_darts_searches_five_cells_and_logs_each_iteration(whole):
     assert 0 <= entry[f"entropy/{cell.name}"] <= np.log(2) + 1e-6 and 0 <= entry["validation_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("checks", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 5, 7))])
+@pytest.mark.parametrize("checks", [4, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3, 5, 7))])
 def test_an_interrupted_search_continues_to_the_same_end(tiny, whole, tmp_path, checks):
   genotype, workdir = whole
   with pytest.raises(Interrupted):
@@ -135,7 +135,7 @@ def test_an_interrupted_search_continues_to_the_same_end(tiny, whole, tmp_path, 
 
 
 # The waits of an iteration: building, compiling, compiling again after the pruning, testing.
-@pytest.mark.parametrize("waits", [4, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 6, 20))])
+@pytest.mark.parametrize("waits", [4, 5, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3, 6, 20))])
 def test_a_search_that_was_stopped_while_it_waited_continues_to_the_same_end(tiny, whole, tmp_path, waits):
   genotype, workdir = whole
   tiny.checkpoint.interval = 1e6
@@ -182,7 +182,7 @@ def test_numbers_that_stay_wrong_end_the_search_and_are_never_saved(tiny, tmp_pa
   assert len(search(tiny, tmp_path).cells) == 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("checks", [4, 5])
 def test_a_search_whose_newest_checkpoint_broke_continues_to_the_same_end(tiny, whole, tmp_path, checks):
   genotype, workdir = whole

@@ -192,7 +192,6 @@ def test_wrong_flags(flags, message, monkeypatch, capsys):
   assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_whole_study_that_is_stopped_and_goes_on(study, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(compare, "load", lambda path: study)

@@ -11,14 +11,17 @@ from lfr_darts_jax import network as networks
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.relaxation import mixture_weights
 
+# Enough for a mixture; all eight compile for long.
+OPERATIONS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
+
 
 def test_outputs(config):
   config.network.layers = 6
   net = networks.final_network(config, genotypes.DARTS_V2)
-  x = jnp.ones((2, 8, 8, 1))
-  variables = net.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(x.shape, x.dtype))
-  assert net.apply(variables, x).auxiliary is None
-  outputs, _ = net.apply(variables, x, train=True, mutable=["batch_stats"])
+  x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+  variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), x)
+  assert jax.eval_shape(net.apply, variables, x).auxiliary is None
+  outputs, _ = jax.eval_shape(lambda v, x: net.apply(v, x, train=True, mutable=["batch_stats"]), variables, x)
   assert outputs.logits.shape == outputs.auxiliary.shape == (2, 10)
   # Channels double at each of the two reductions; a cell's output joins its four nodes.
   assert variables["params"]["classifier"]["kernel"].shape == (4 * 4 * config.network.channels, 10)
@@ -84,7 +87,7 @@ def gradient(supernet, **settings):
 def test_remat_changes_no_number(x64, supernet, edges):
   derived = (("sep_conv_3x3",), ("max_pool_3x3",))
   derive = lambda cell: dataclasses.replace(cell, candidates=derived) if cell.name == "n0" else cell
-  net = supernet(nodes=1, edges=edges, candidates=derive)
+  net = supernet(nodes=1, edges=edges, candidates=derive, operations=OPERATIONS)
   del net.alphas["n0"]
   (loss, (statistics, _)), by_weights = gradient(net)
   (again, (statistics_again, _)), by_weights_again = gradient(net, remat=True)
@@ -95,7 +98,7 @@ def test_remat_changes_no_number(x64, supernet, edges):
 
 
 def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(supernet):
-  net = supernet(nodes=1)
+  net = supernet(nodes=1, operations=OPERATIONS)
   (loss, (_, logits)), _ = gradient(net)
   (rough, (rough_statistics, rough_logits)), rough_by_weights = gradient(net, dtype="bfloat16")
   assert {a.dtype for a in jax.tree.leaves([rough, rough_by_weights, rough_statistics, rough_logits])} == {

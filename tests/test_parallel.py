@@ -23,11 +23,11 @@ def compare(task):
   ("task", "tolerance"),
   [
     ("order_1", 1e-9),
-    pytest.param("order_2", 1e-9, marks=pytest.mark.slow),
-    pytest.param("unrolled", 1e-9, marks=pytest.mark.slow),
-    pytest.param("float32", 1e-5, marks=pytest.mark.slow),
+    pytest.param("order_2", 1e-9, marks=pytest.mark.long),
+    pytest.param("unrolled", 1e-9, marks=pytest.mark.long),
+    pytest.param("float32", 1e-5, marks=pytest.mark.long),
     ("group_of_one_device", 1e-9),
-    pytest.param("group_of_two_devices", 1e-9, marks=pytest.mark.slow),
+    pytest.param("group_of_two_devices", 1e-9, marks=pytest.mark.long),
   ],
 )
 def test_eight_devices_update_as_one_does(task, tolerance):
@@ -38,7 +38,6 @@ def test_eight_devices_update_as_one_does(task, tolerance):
   assert set(found["collectives"]) == {"all-reduce"}
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_whole_run_on_eight_devices_is_that_on_one():
   found = compare("run")

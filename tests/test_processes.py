@@ -101,7 +101,6 @@ def reaches(workdir, updates, run, seconds=600):
     time.sleep(0.2)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_two_processes_find_what_one_does_through_kills_and_signals(tmp_path):
   """One process on eight devices; two of four each, of which one is killed, and then told to stop."""

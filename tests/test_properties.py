@@ -21,9 +21,9 @@ from tests import strategies
 DEFAULTS = schema.flatten(schema.get_config())
 
 
-def many(slow):
-  """The same test with a few examples, the same ones each time, and as a slow one with many, others each time."""
-  return pytest.mark.parametrize("examples", [100, pytest.param(slow, marks=pytest.mark.slow)])
+def many(long):
+  """The same test with a few examples, the same ones each time, and as a long one with many, others each time."""
+  return pytest.mark.parametrize("examples", [100, pytest.param(long, marks=pytest.mark.long)])
 
 
 def explore(strategy, examples, accept):
@@ -127,7 +127,7 @@ def test_work_directories(finished, examples):
   explore(strategies.changes(finished), examples, accept)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pages_of_work_directories(finished):
   def accept(change):
     page.write(spoil(finished, change))

@@ -61,7 +61,7 @@ def test_the_seed_decides_everything(tmp_path, monkeypatch):
   assert metrics != first[1] and parameters != first[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_that_share_nothing(tmp_path):
   one, two = (outcome(run_elsewhere(tmp_path / str(i), 7, "lfr_darts", i)) for i in (1, 2))
   assert one == two

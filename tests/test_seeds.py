@@ -69,7 +69,6 @@ def test_what_is_no_list_of_outcomes_is_refused(tmp_path):
       seeds.read(tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_every_seed_is_searched_as_by_itself(tmp_path):
   config = tiny_config()

@@ -55,7 +55,7 @@ def test_it_learns_and_leaves_a_checkpoint(tiny, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], state.batch_stats)
 
 
-@pytest.mark.parametrize("checks", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("checks", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_an_interrupted_training_ends_with_the_same_bits(tiny, tmp_path, checks):
   whole, _ = training(tiny, tmp_path / "whole").run()
   with pytest.raises(Interrupted):
@@ -65,7 +65,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(tiny, tmp_path, checks)
   assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)])
 def test_numbers_that_go_wrong(tiny, tmp_path, monkeypatch, capsys, dtype):
   tiny.checkpoint.interval, tiny.recovery.retries, tiny.network.dtype = 0.0, 1, dtype
   check, seen = recovery.check, []

@@ -61,7 +61,7 @@ def contents(folder):
   return {re.sub(r"(state|events\.out)[./].*", r"\1", name) for name in names}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_on_the_way_it_ends_like_a_run_in_a_directory(tmp_path, bucket):
   arguments = [*TINY, "--config.checkpoint.keep=1"]
   done = call(f"--workdir={tmp_path}", *arguments)

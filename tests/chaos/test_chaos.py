@@ -63,7 +63,6 @@ def test_what_differs_is_seen(whole, tmp_path):
   assert found[-1] == "search/.summary.json.partial is left"
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_every_point_is_one_at_which_a_run_can_be_killed(tmp_path):
   whole = whole_run(tmp_path / "whole", BUDGET)
