@@ -259,7 +259,7 @@ def test_the_input_keeps_up_with_decoding(workers):
   assert 0.5 < result["share"] < 1.5, result
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_batches_on_the_device_cost_next_to_nothing():
   (result,) = lines(run("input_pipeline.py", "--data=digits", "--json"))
   assert result["dispatches"] == len(result["outside_seconds"]) == 7
