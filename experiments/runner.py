@@ -45,7 +45,7 @@ def _line(job, folder, result, genotype) -> dict[str, Any]:
     "channels": job.config.network.channels,
     "collapsed": sorted({finding["cell"] for finding in result["collapse"]}),
     "device": result["device"],
-    "jax": jax.__version__,
+    "packages": result["packages"],
     "finished": result["finished"],
     "genotype": json.loads(genotype.to_json()),
   }
