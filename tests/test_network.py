@@ -10,9 +10,7 @@ from lfr_darts_jax import losses
 from lfr_darts_jax import network as networks
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.relaxation import mixture_weights
-
-# Enough for a mixture; all eight compile for long.
-OPERATIONS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
+from tests.conftest import ONE_OF_EACH_KIND
 
 
 def test_outputs(config):
@@ -87,7 +85,7 @@ def gradient(supernet, **settings):
 def test_remat_changes_no_number(x64, supernet, edges):
   derived = (("sep_conv_3x3",), ("max_pool_3x3",))
   derive = lambda cell: dataclasses.replace(cell, candidates=derived) if cell.name == "n0" else cell
-  net = supernet(nodes=1, edges=edges, candidates=derive, operations=OPERATIONS)
+  net = supernet(nodes=1, edges=edges, candidates=derive, operations=ONE_OF_EACH_KIND)
   del net.alphas["n0"]
   (loss, (statistics, _)), by_weights = gradient(net)
   (again, (statistics_again, _)), by_weights_again = gradient(net, remat=True)
@@ -98,7 +96,7 @@ def test_remat_changes_no_number(x64, supernet, edges):
 
 
 def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(supernet):
-  net = supernet(nodes=1, operations=OPERATIONS)
+  net = supernet(nodes=1, operations=ONE_OF_EACH_KIND)
   (loss, (_, logits)), _ = gradient(net)
   (rough, (rough_statistics, rough_logits)), rough_by_weights = gradient(net, dtype="bfloat16")
   assert {a.dtype for a in jax.tree.leaves([rough, rough_by_weights, rough_statistics, rough_logits])} == {

@@ -11,18 +11,16 @@ from lfr_darts_jax import optimizers
 from lfr_darts_jax import prune
 from lfr_darts_jax import transplant
 from lfr_darts_jax.relaxation import mixture_weights
+from tests.conftest import ONE_OF_EACH_KIND
 from tests.test_bilevel import DEVIATION
 from tests.test_bilevel import MEAN
 from tests.test_bilevel import batch_pair
 from tests.test_bilevel import make
 
-# One of each kind, which compiles in half the time of all.
-OPERATIONS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
-
 
 def pruned_pair(config, supernet, edges):
   """A small supernet's state before and after a round of pruning."""
-  net = supernet(layout=("n0", "r0"), edges=edges, operations=OPERATIONS)
+  net = supernet(layout=("n0", "r0"), edges=edges, operations=ONE_OF_EACH_KIND)
   updates, state, feed = make(config, net)
   strength = {k: np.asarray(mixture_weights(a, net.live[k])) for k, a in net.alphas.items()}
   cells = tuple(prune.prune_operations(c, strength[c.name], net.network.operations, 3) for c in net.network.cells)
