@@ -23,7 +23,7 @@ MAIN = {
 ABLATIONS = ("all_at_once", "nothing_inherited", "no_warmup", "two_searched_copies")
 HELD_OUT = {"data.validation_fraction": 0.2}
 GROUPS = {
-  "pilot": Group({"darts_v2": 5, "random_layered": 3, "lfr_darts": 2, "darts": 2}, HELD_OUT),
+  "pilot": Group({"darts_v2": 5, "random_layered": 3, "lfr_darts": 1, "darts": 1}, HELD_OUT),
   "main": Group(MAIN),
   "ablations": Group(dict.fromkeys(ABLATIONS, 3)),
   "matched": Group(MAIN, match="main"),
@@ -37,7 +37,7 @@ def set_budget(config):
   config.search.update(channels=4, layers=5)
   config.plan.pdarts_layers = (3, 4, 5)
   config.network.update(channels=8, layers=5)
-  config.train.update(epochs=2, batch_size=64)
+  config.train.update(epochs=1, batch_size=32)
 
 
 def get_study():
