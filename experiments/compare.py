@@ -20,6 +20,7 @@ from experiments import ranking
 from experiments import runner
 from experiments import study as studies
 from experiments.study import Study
+from lfr_darts_jax import files
 from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupted
@@ -120,6 +121,9 @@ def run() -> None:
   except (UsageError, Interrupted, RunError) as error:
     print(f"compare: {error}", file=sys.stderr)
     sys.exit(128 + error.number if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1)
+  except OSError as error:
+    print(f"compare: {files.explain(error)}", file=sys.stderr)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

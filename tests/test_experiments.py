@@ -192,6 +192,17 @@ def test_wrong_flags(flags, message, monkeypatch, capsys):
   assert message in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(FOLDER.parent)
+  (tmp_path / "file").touch()
+  study = "experiments/cifar10_laptop.py"
+  monkeypatch.setattr("sys.argv", ["compare", f"--study={study}", "--tables", f"--results={tmp_path / 'file'}"])
+  with pytest.raises(SystemExit, match="1"):
+    compare.run()
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith("compare: NotADirectoryError") and str(tmp_path / "file") in line
+
+
 @pytest.mark.long
 def test_a_whole_study_that_is_stopped_and_goes_on(study, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(compare, "load", lambda path: study)
