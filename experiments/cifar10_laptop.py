@@ -23,7 +23,7 @@ MAIN = {
 ABLATIONS = ("all_at_once", "nothing_inherited", "no_warmup", "two_searched_copies")
 HELD_OUT = {"data.validation_fraction": 0.2}
 GROUPS = {
-  "pilot": Group({"darts_v2": 5, "random_layered": 3, "lfr_darts": 1, "darts": 1}, HELD_OUT),
+  "pilot": Group({"darts_v2": 5, "random_layered": 3, "slow_alphas": 2, "lfr_darts": 2, "darts": 1}, HELD_OUT),
   "main": Group(MAIN),
   "ablations": Group(dict.fromkeys(ABLATIONS, 3)),
   "matched": Group(MAIN, match="main"),

@@ -24,11 +24,13 @@ class Method:
     meaning: in words, for the tables.
     overrides: of config fields, for its search.
     given: the genotype for a config and a seed, in place of a search.
+    slow_alphas: whether alphas have the study's rate, however many iterations share the updates.
   """
 
   meaning: str
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   given: Given | None = None
+  slow_alphas: bool = False
 
 
 def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
@@ -57,5 +59,6 @@ METHODS = {
   "all_at_once": Method("lfr_darts without rounds of pruning", {"prune.rounds": ()}),
   "nothing_inherited": Method("lfr_darts with fresh weights in every supernet", {"plan.inherit_weights": False}),
   "no_warmup": Method("lfr_darts whose alphas move from the first update", {"search.warmup_fraction": 0.0}),
+  "slow_alphas": Method("lfr_darts with the rate of the alphas that a search in one iteration has", slow_alphas=True),
   "two_searched_copies": Method("lfr_darts with two layers of the searched cell", {"plan.searched_copies": 2}),
 }

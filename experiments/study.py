@@ -91,6 +91,10 @@ class Job:
 def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """The config of a method with a seed; its search has the study's epochs in all.
 
+  The study's rate of the alphas is that of a search in one iteration, and is multiplied by the iterations where a search
+  has several: Adam moves an alpha by at most the rate per update, and the more iterations share the updates, the less
+  far it could go.
+
   Raises:
     UsageError: where these can't be shared out evenly.
   """
@@ -98,6 +102,8 @@ def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, 
   with config.ignore_type():
     config.update_from_flattened_dict({**overrides, **METHODS[method].overrides, "seed": seed})
   iterations = len(plans.make(config).iterations)
+  if not METHODS[method].slow_alphas:
+    config.search.alpha_learning_rate *= iterations
   config.search.epochs, rest = divmod(study.search_epochs, iterations)
   if rest:
     raise UsageError(f"search_epochs: {study.search_epochs}; {method} allows multiples of {iterations}")
