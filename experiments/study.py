@@ -91,8 +91,8 @@ class Job:
 def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """The config of a method with a seed; its search has the study's epochs in all.
 
-  The study's rate of the alphas is that of a search in one iteration, and is multiplied by the iterations where a search
-  has several: Adam moves an alpha by at most the rate per update, and the more iterations share the updates, the less
+  The study's rate of the alphas is that of a search in one iteration, and is multiplied by the iterations where there
+  are several: Adam moves an alpha by at most the rate per update, and the more iterations share the updates, the less
   far it could go.
 
   Raises:
