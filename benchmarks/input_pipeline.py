@@ -223,14 +223,15 @@ def make_batches(config, dataset: sources.Dataset, updates: int) -> float:
   blank = SearchState(jnp.int32(0), {}, {}, {}, None, None, jax.random.PRNGKey(0))
 
   def total(feed):
-    def body(step, total):
-      state = blank.replace(step=step)
+    def body(carry, ready):
+      state, total = carry
       for half in (bilevel.ALPHAS, bilevel.WEIGHTS):
-        batch = made.batch(state, feed, half)
+        batch = made.batch(state, ready, half)
         total += jnp.sum(batch.images) + jnp.sum(batch.labels)
-      return total
+      return state.replace(step=state.step + 1), total
 
-    return jax.lax.fori_loop(0, updates, body, jnp.float32(0))
+    keys, start = made.order_keys(blank), (blank, jnp.float32(0))
+    return batches.loop(feed, keys, config.search.batch_size, updates, body, start)[1]
 
   compiled = jax.jit(total).lower(feed).compile()
   seconds = []

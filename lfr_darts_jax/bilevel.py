@@ -189,13 +189,16 @@ class Updates:
       self.compile(state, feed)
     return self._compiled(state, feed, self._devices.replicate(np.int32(stop)))
 
-  def batch(self, state: SearchState, feed: batches.Feed, half: jax.Array | int) -> Batch:
+  def order_keys(self, state: SearchState) -> jax.Array:
+    """The random keys of the order of a feed's two parts: of the weights' half and of the alphas'."""
+    return jnp.stack([jax.random.split(jax.random.fold_in(state.key, half))[0] for half in (WEIGHTS, ALPHAS)])
+
+  def batch(self, state: SearchState, ready: batches.Batches, half: jax.Array | int) -> Batch:
     """The images at hand of the batch of a half-step (`ALPHAS` or `WEIGHTS`) at `state.step`."""
-    key = jax.random.fold_in(state.key, half)
-    order_key, augment_key = jax.random.split(key)
+    augment_key = jax.random.split(jax.random.fold_in(state.key, half))[1]
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(augment_key, state.step))
-    size, keys = self._config.search.batch_size, jnp.stack([order_key, augment_key])
-    images, labels = feed.batch(keys, state.step, 1 - half, size, self._config, self._batching)
+    size = self._config.search.batch_size
+    images, labels = ready.batch(augment_key, state.step, 1 - half, size, self._config, self._batching)
     return Batch(augment.normalize(images, self._mean, self._deviation), labels, dropout_key)
 
   def _many(self, state, feed, stop):
@@ -205,9 +208,9 @@ class Updates:
     def first(step):
       return jnp.where(step < self._warmup, WEIGHTS, LOOK_AHEAD if order_2 else ALPHAS)
 
-    def body(carry):
+    def body(carry, ready):
       state, ahead, stage, sums = carry
-      state, ahead, loss, accuracy, norms = self._take(state, ahead, feed, stage)
+      state, ahead, loss, accuracy, norms = self._take(state, ahead, ready, stage)
       counts = (stage != LOOK_AHEAD) * jnp.array([loss, accuracy, 1.0])
       half = _half(stage)
       *totals, gradients = sums
@@ -219,16 +222,17 @@ class Updates:
 
     ahead = state.params if order_2 else None
     start = (state, ahead, first(state.step), Sums(*(jnp.zeros(2),) * 3, self._no_norms()))
-    state, _, _, sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, start)
+    keys, size = self.order_keys(state), self._config.search.batch_size
+    state, _, _, sums = batches.loop(feed, keys, size, stop, body, start)
     return state, sums
 
-  def _take(self, state, ahead, feed, stage):
+  def _take(self, state, ahead, ready, stage):
     """One gradient, and the step that it is for.
 
     Both halves share one compiled gradient, which halves the time to compile; that of the weights is wasted on the
     validation batch in order 1.
     """
-    batch = self.batch(state, feed, _half(stage))
+    batch = self.batch(state, ready, _half(stage))
     loss = functools.partial(self._loss, step=state.step, batch_stats=state.batch_stats)
     at = state.params
     if ahead is not None:
@@ -243,7 +247,7 @@ class Updates:
     def move_alphas():
       gradient = by_alphas
       if ahead is not None:
-        train = self.batch(state, feed, WEIGHTS)
+        train = self.batch(state, ready, WEIGHTS)
         correction = mixed_derivative(lambda p, a: loss(p, a, train), state.params, state.alphas, by_weights)
         correction = self._devices.mean(correction)
         rate = self._inner_rate(state.step)

@@ -199,21 +199,20 @@ class Training:
     )
 
   def _many(self, state, feed, stop):
-    def body(carry):
+    def body(carry, ready):
       state, loss, accuracy = carry
-      state, value, right = self._update(state, feed)
+      state, value, right = self._update(state, ready)
       return state, loss + value, accuracy + right
 
-    zero = jnp.zeros(())
-    state, *sums = jax.lax.while_loop(lambda carry: carry[0].step < stop, body, (state, zero, zero))
+    zero, order_key = jnp.zeros(()), jax.random.split(state.key, 4)[:1]
+    state, *sums = batches.loop(feed, order_key, self._config.train.batch_size, stop, body, (state, zero, zero))
     return state, sums
 
-  def _update(self, state, feed) -> tuple[TrainState, jax.Array, jax.Array]:
+  def _update(self, state, ready) -> tuple[TrainState, jax.Array, jax.Array]:
     train = self._config.train
-    order_key, augment_key, cutout_key, dropout_key = jax.random.split(state.key, 4)
+    _, augment_key, cutout_key, dropout_key = jax.random.split(state.key, 4)
     at_step = lambda key: jax.random.fold_in(key, state.step)
-    keys = jnp.stack([order_key, at_step(augment_key)])
-    images, labels = feed.batch(keys, state.step, 0, train.batch_size, self._config, self._batching)
+    images, labels = ready.batch(at_step(augment_key), state.step, 0, train.batch_size, self._config, self._batching)
     images = augment.normalize(images, self.mean, self.deviation)
     if train.cutout:
       images = augment.cutout(images, at_step(cutout_key), train.cutout, self._batching)

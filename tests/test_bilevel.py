@@ -42,7 +42,8 @@ def make(config, net, order=1, **search):
 
 def batch_pair(updates, state, feed):
   convert = lambda b: b._replace(images=b.images.astype(jax.tree.leaves(state.params)[0].dtype))
-  return [convert(updates.batch(state, feed, half)) for half in (bilevel.ALPHAS, bilevel.WEIGHTS)]
+  ready, _ = feed.epoch(updates.order_keys(state), state.step, 4)
+  return [convert(updates.batch(state, ready, half)) for half in (bilevel.ALPHAS, bilevel.WEIGHTS)]
 
 
 def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config, supernet):
@@ -206,7 +207,8 @@ def test_losses_equal_those_of_the_straightforward_formulation(
 
   @jax.jit
   def update(state):
-    validation, train = (updates.batch(state, feed, half) for half in (bilevel.ALPHAS, bilevel.WEIGHTS))
+    ready, _ = feed.epoch(updates.order_keys(state), state.step, 4)
+    validation, train = (updates.batch(state, ready, half) for half in (bilevel.ALPHAS, bilevel.WEIGHTS))
     validation_loss, by_alphas = jax.value_and_grad(
       lambda a: loss(state.params, a, state.batch_stats, validation, None)[0]
     )(state.alphas)

@@ -57,7 +57,7 @@ def config():
 def read(feed, start, stop):
   """Images and labels of the steps of a dispatch."""
   got = feed.take(start, stop)
-  key = jnp.zeros((2, 2), jnp.uint32)
+  key = jnp.zeros(2, jnp.uint32)
   one = lambda step, part: got.batch(key, jnp.int32(step), part, 4, None, None)
   return [[tuple(map(np.asarray, one(s, p))) for p in range(got.images.shape[1])] for s in range(start, stop)]
 

@@ -3,6 +3,7 @@
 Both are a pure function of the random key and the step, so that resuming is exact.
 """
 
+from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Split(NamedTuple):
 
 
 class Resident(NamedTuple):
-  """Batches of a data set that lies on every device, augmented there.
+  """A data set that lies on every device.
 
   Attributes:
     split: the data set.
@@ -34,6 +35,38 @@ class Resident(NamedTuple):
 
   split: Split
   parts: jax.Array | np.ndarray
+
+  def epoch(self, keys: jax.Array, step: jax.Array, size: int) -> tuple["Epoch", jax.Array]:
+    """The batches of the epoch that a step lies in.
+
+    Every epoch is a permutation of its own; what does not fill a last batch is left out of that epoch.
+
+    Args:
+      keys: one raw random key of the order for each part, `[parts, ...]`.
+      step: batches of each part before this one.
+      size: images in a batch, at most n.
+
+    Returns:
+      The batches, and the first step of the epoch after.
+    """
+    per_epoch = self.parts.shape[1] // size
+    number = step // per_epoch
+    order = lambda key, part: jax.random.permutation(jax.random.fold_in(key, number), part)
+    return Epoch(self.split, jax.vmap(order)(keys, self.parts), number * per_epoch), (number + 1) * per_epoch
+
+
+class Epoch(NamedTuple):
+  """Batches of a data set that lies on every device, augmented there.
+
+  Attributes:
+    split: the data set.
+    order: `[parts, n]` indices into it, batch after batch.
+    first: the step of the first batch.
+  """
+
+  split: Split
+  order: jax.Array
+  first: jax.Array
 
   def batch(
     self,
@@ -47,7 +80,7 @@ class Resident(NamedTuple):
     """The images at hand of one batch.
 
     Args:
-      key: two raw random keys `[2, ...]`: of the order and of the augmentation.
+      key: raw random key of the augmentation.
       step: batches before this one.
       part: which part to draw from.
       size: images in the whole batch.
@@ -57,9 +90,9 @@ class Resident(NamedTuple):
     Returns:
       uint8 images `[size / shards, height, width, channels]` and int32 labels.
     """
-    at = batching.own(positions(key[0], step, self.parts.shape[1], size))
-    images, labels = take(self.split, self.parts[part][at])
-    return augment.crop_and_flip(images, key[1], config, batching), labels
+    indices = jax.lax.dynamic_slice_in_dim(self.order[part], (step - self.first) * size, size)
+    images, labels = take(self.split, batching.own(indices))
+    return augment.crop_and_flip(images, key, config, batching), labels
 
 
 class Streamed(NamedTuple):
@@ -75,6 +108,10 @@ class Streamed(NamedTuple):
   labels: jax.Array
   first: jax.Array
 
+  def epoch(self, keys: jax.Array, step: jax.Array, size: int) -> tuple["Streamed", jax.Array]:
+    """See `Resident.epoch`; what came from the host knows no epochs."""
+    return self, jnp.int32(jnp.iinfo(jnp.int32).max)
+
   def batch(
     self,
     key: jax.Array,
@@ -84,11 +121,12 @@ class Streamed(NamedTuple):
     config: ml_collections.ConfigDict,
     batching: Batching,
   ) -> tuple[jax.Array, jax.Array]:
-    """See `Resident.batch`; the order and the augmentation are those of the stream."""
+    """See `Epoch.batch`; the order and the augmentation are those of the stream."""
     return self.images[step - self.first, part], self.labels[step - self.first, part]
 
 
 Feed = Resident | Streamed
+Batches = Epoch | Streamed
 
 
 def spec(feed: Feed) -> Any:
@@ -96,23 +134,27 @@ def spec(feed: Feed) -> Any:
   return WHOLE if isinstance(feed, Resident) else Streamed(along(2), along(2), WHOLE)  # type: ignore[arg-type]
 
 
-def positions(key: jax.Array, step: jax.Array, count: int, batch_size: int) -> jax.Array:
-  """Which examples batch `step` holds.
-
-  Every epoch is a permutation of its own; what does not fill a last batch is left out of that epoch.
+def loop(
+  feed: Feed, keys: jax.Array, size: int, stop: jax.Array, body: Callable[[Any, Batches], Any], start: Any
+) -> Any:
+  """Updates until a step; an epoch's order is drawn once, since to sort a large one takes longer than a small update.
 
   Args:
-    key: random key of the order.
-    step: batches before this one.
-    count: examples in the data set, at least `batch_size`.
-    batch_size: examples per batch.
+    feed, keys, size: see `Resident.epoch`.
+    stop: the step to stop at.
+    body: one update of a carry, with batches that hold its step's.
+    start: the carry, whose first entry has its `step`.
 
   Returns:
-    `[batch_size]` integers below `count`.
+    The last carry.
   """
-  per_epoch = count // batch_size
-  order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), count)
-  return jax.lax.dynamic_slice(order, ((step % per_epoch) * batch_size,), (batch_size,))
+
+  def epoch(carry):
+    batches, end = feed.epoch(keys, carry[0].step, size)
+    end = jnp.minimum(stop, end)
+    return jax.lax.while_loop(lambda carry: carry[0].step < end, lambda carry: body(carry, batches), carry)
+
+  return jax.lax.while_loop(lambda carry: carry[0].step < stop, epoch, start)
 
 
 def take(split: Split, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
