@@ -4,7 +4,6 @@ from collections.abc import Callable
 import contextlib
 import dataclasses
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,6 @@ from lfr_darts_jax import transplant
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
 from lfr_darts_jax.data import sources
-from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.genotype import Genotype
 from lfr_darts_jax.genotype import edges
 from lfr_darts_jax.interrupt import Interrupt
@@ -34,6 +32,7 @@ from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import Network
 from lfr_darts_jax.network import supernet
 from lfr_darts_jax.parallel import Devices
+from lfr_darts_jax.place import Place
 from lfr_darts_jax.profiling import Profiler
 from lfr_darts_jax.progress import Progress
 from lfr_darts_jax.relaxation import mixture_weights
@@ -41,46 +40,6 @@ from lfr_darts_jax.state import SearchState
 from lfr_darts_jax.storage import Path
 
 ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
-
-
-@dataclasses.dataclass
-class _Place:
-  """Where the search stands.
-
-  Attributes:
-    iteration: index in the plan.
-    cells: every cell's candidates.
-    pruned: rounds done in this iteration.
-    seconds: of search so far, over all processes.
-    updating: of these, the seconds of updates alone.
-    retries: how often the search went back because numbers were not finite.
-    least_entropy: per searched cell, the least of this iteration, see `collapse`.
-  """
-
-  iteration: int
-  cells: tuple[Cell, ...]
-  pruned: int
-  seconds: float
-  updating: float
-  retries: int
-  least_entropy: dict[str, float] = dataclasses.field(default_factory=dict)
-
-  def to_json(self) -> dict[str, Any]:
-    return dataclasses.asdict(self)
-
-  @classmethod
-  def from_json(cls, value: dict[str, Any], plan: plans.Plan) -> "_Place":
-    cells = tuple(
-      Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"]
-    )
-    plan.check(value["iteration"], value["pruned"], cells)
-    if not isinstance(value["least_entropy"], dict):
-      raise TypeError("least_entropy is no object")
-    least = {str(name): float(share) for name, share in value["least_entropy"].items()}
-    if not all(0 <= share <= 1 for share in least.values()):
-      raise ValueError("least_entropy is no share")
-    seconds = checkpoint.seconds(value), checkpoint.seconds(value, "updating")
-    return cls(value["iteration"], cells, value["pruned"], *seconds, checkpoint.retries(value), least)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,10 +131,10 @@ class Search:
     """Place and state of a checkpoint, or of the beginning."""
     if restored is None:
       self._journal.resume(self._metrics.rewind("search", 0, 0, 0))
-      place = _Place(0, self._plan.cells, 0, 0.0, 0.0, 0)
+      place = Place(0, self._plan.cells, 0, 0.0, 0.0, 0)
       return place, self._start(place, lambda stopping: None)
     state, meta = self._devices.replicate(restored[0]), restored[1]
-    place, step = _Place.from_json(meta, self._plan), int(state.step)
+    place, step = Place.from_json(meta, self._plan), int(state.step)
     event_step = place.iteration * self._total + step
     self._journal.resume(self._metrics.rewind("search", place.iteration, step, event_step))
     return place, state
@@ -411,7 +370,7 @@ class Search:
     )
 
   def _shapes(self, meta):
-    return jax.eval_shape(lambda: self._initial(_Place.from_json(meta, self._plan)))
+    return jax.eval_shape(lambda: self._initial(Place.from_json(meta, self._plan)))
 
   def _safe_point(self, place, state):
     collapsed = self._config.search.stop_on_collapse and bool(self._journal.findings)
