@@ -10,7 +10,6 @@ from lfr_darts_jax import bilevel
 from lfr_darts_jax import collapse
 from lfr_darts_jax import driver
 from lfr_darts_jax import forecast
-from lfr_darts_jax import plans
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
@@ -194,29 +193,6 @@ def test_a_search_whose_newest_checkpoint_broke_continues_to_the_same_end(tiny, 
   assert search(tiny, tmp_path) == genotype
   assert (tmp_path / "search" / f"{newest.name}.broken").is_dir()
   assert (tmp_path / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
-
-
-@pytest.mark.parametrize(
-  "change",
-  [
-    lambda meta: meta.pop("pruned"),
-    lambda meta: meta.update(seconds="long"),
-    lambda meta: meta.update(updating=-1),
-    lambda meta: meta.update(retries=-1),
-    lambda meta: meta.update(least_entropy=[]),
-    lambda meta: meta.update(least_entropy={"n0": 2}),
-    lambda meta: meta.update(cells=5),
-    lambda meta: meta["cells"][0].pop("kind"),
-    lambda meta: meta["cells"][1].update(candidates=[["exec"]] * 5),
-  ],
-)
-def test_metadata_of_no_place_in_the_plan(tiny, tmp_path, change):
-  job = driver.Search(tiny, sources.load(tiny), tmp_path, None, Progress({}), None)
-  meta = json.loads(json.dumps(driver._Place(1, plans.make(tiny).cells, 0, 2.5, 1.5, 1, {"n0": 0.5}).to_json()))
-  assert job._shapes(meta).step.shape == ()
-  change(meta)
-  with pytest.raises((LookupError, TypeError, ValueError)):
-    job._shapes(meta)
 
 
 @pytest.mark.slow
