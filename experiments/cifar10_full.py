@@ -7,6 +7,7 @@ The same comparison as `cifar10_laptop.py`. It has not been run.
 
 from configs import cifar10
 from experiments import cifar10_laptop
+from experiments.study import Group
 from experiments.study import Study
 
 
@@ -18,6 +19,6 @@ def get_study():
     name="cifar10_full",
     config=config,
     search_epochs=255,
-    groups=cifar10_laptop.GROUPS,
+    groups=cifar10_laptop.GROUPS | {"pilot": Group(cifar10_laptop.PILOT, cifar10_laptop.HELD_OUT)},
     ranking=cifar10_laptop.RANKING,
   )
