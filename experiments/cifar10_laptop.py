@@ -23,7 +23,7 @@ MAIN = {
 ABLATIONS = ("all_at_once", "nothing_inherited", "no_warmup", "two_searched_copies")
 HELD_OUT = {"data.validation_fraction": 0.2}
 PILOT = {"darts_v2": 5, "random_layered": 3, "slow_alphas": 1, "lfr_darts": 1}
-# Searches of the pilot took so long that all others have three fifths of the updates, and alphas that move faster instead.
+# The pilot's searches took so long that all others have three fifths of its updates, and alphas that move faster.
 LONGER = {"data.search_fraction": 0.064, "search.alpha_learning_rate": 6e-3}
 GROUPS = {
   "pilot": Group(PILOT, HELD_OUT | LONGER),
