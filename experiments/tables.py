@@ -34,7 +34,11 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
     if group.match:
       tables.append(matched(found[name], found[group.match]))
     elif REFERENCE in group.seeds:
-      tables.append(comparison(name, found[name]))
+      table = comparison(name, found[name])
+      held_out = group.overrides.get("data.validation_fraction")
+      tables.append(
+        table._replace(title=f"{name}, tested on a held-out part of the train split") if held_out else table
+      )
     else:
       tables.append(ablation(name, found[name], found["main"]))
     if group.overrides.get("data.validation_fraction"):
@@ -107,10 +111,7 @@ def spread(name: str, results: Sequence[Line]) -> Table:
       genotypes = {str(line["genotype"]) for line in results if line["method"] == method}
       kind = "one genotype" if len(genotypes) == 1 else "a genotype per seed"
       rows.append((method, kind, str(len(errors)), f"{own:.2f}", str(figures.seeds_needed(own, GAP))))
-  note = (
-    "Errors on a held-out part of the train split. Seeds per method at which a t-test at 5 % finds a difference of "
-    f"{GAP} points four times in five."
-  )
+  note = f"Seeds per method at which a t-test at 5 % finds a difference of {GAP} points four times in five."
   return Table(f"{name}: spread", note, ("method", "networks", "seeds", "standard deviation", "seeds needed"), rows)
 
 
