@@ -34,14 +34,11 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
     if group.match:
       tables.append(matched(found[name], found[group.match]))
     elif REFERENCE in group.seeds:
-      table = comparison(name, found[name])
-      held_out = group.overrides.get("data.validation_fraction")
-      tables.append(
-        table._replace(title=f"{name}, tested on a held-out part of the train split") if held_out else table
-      )
+      tables.append(comparison(name, found[name]))
     else:
       tables.append(ablation(name, found[name], found["main"]))
     if group.overrides.get("data.validation_fraction"):
+      tables[-1] = tables[-1]._replace(title=f"{name}, tested on a held-out part of the train split")
       tables.append(spread(name, found[name]))
   if found["main"]:
     tables += [dominated(found["main"]), agreement(found["main"])]

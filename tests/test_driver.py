@@ -10,12 +10,14 @@ from lfr_darts_jax import bilevel
 from lfr_darts_jax import collapse
 from lfr_darts_jax import driver
 from lfr_darts_jax import forecast
+from lfr_darts_jax import plans
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import RunError
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.interrupt import Interrupted
 from lfr_darts_jax.metrics import Metrics
+from lfr_darts_jax.place import Place
 from lfr_darts_jax.progress import Progress
 from tests import damage
 from tests.conftest import tiny_config
@@ -193,6 +195,14 @@ def test_a_search_whose_newest_checkpoint_broke_continues_to_the_same_end(tiny, 
   assert search(tiny, tmp_path) == genotype
   assert (tmp_path / "search" / f"{newest.name}.broken").is_dir()
   assert (tmp_path / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
+
+
+def test_the_metadata_of_a_checkpoint_tell_its_shapes(tiny, tmp_path):
+  job = driver.Search(tiny, sources.load(tiny), tmp_path, None, Progress({}), None)
+  meta = json.loads(json.dumps(Place(1, plans.make(tiny).cells, 0, 2.5, 1.5, 1, {"n0": 0.5}).to_json()))
+  assert job._shapes(meta).step.shape == ()
+  with pytest.raises(ValueError):
+    job._shapes(meta | {"iteration": 5})
 
 
 @pytest.mark.slow
