@@ -4,7 +4,8 @@ python -m experiments.compare --study=experiments/cifar10_laptop.py --data-dir=D
 python -m experiments.compare --study=experiments/cifar10_laptop.py --tables
 python -m experiments.compare --study=experiments/cifar10_laptop.py --data-dir=DIR --repeat=main/lfr_darts/0
 
-The second makes the tables anew from the lines of JSON. The third does one job again from nothing and compares.
+The first may be started several times, say once per GPU: each process takes jobs that no other has. The second makes
+the tables anew from the lines of JSON. The third does one job again from nothing and compares.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tempfile
 
 from benchmarks.common import Parser
+from experiments import claims
 from experiments import lines
 from experiments import pages
 from experiments import ranking
@@ -52,13 +54,22 @@ def found(study: Study, results: pathlib.Path) -> dict[str, list[lines.Line]]:
 
 
 def run_group(study: Study, name: str, workdir: pathlib.Path, results: pathlib.Path) -> None:
-  """Does what is left of a group."""
+  """Does what is left of a group and what no other process is at."""
   folder = results / study.name
-  for job in studies.jobs(study, name, found(study, results)):
-    print(f"== {job.place}", flush=True)
-    line, course = runner.run(job, workdir)
-    lines.add(folder / f"{name}.jsonl", [line])
-    lines.add(folder / "diagnostics.jsonl", course)
+  before = found(study, results)
+  first = study.groups[name].match
+  if first and next(studies.jobs(study, first, before), None):
+    print(f"== {name} waits until {first} is done, which its sizes are matched to", flush=True)
+    return
+  for job in studies.jobs(study, name, before):
+    with claims.claim(workdir / job.place) as mine:
+      if not mine or job.key in studies.done(lines.read(folder / f"{name}.jsonl")):
+        continue
+      print(f"== {job.place}", flush=True)
+      line, course = runner.run(job, workdir)
+      with claims.turn(workdir):
+        lines.add(folder / f"{name}.jsonl", [line])
+        lines.add(folder / "diagnostics.jsonl", course)
 
 
 def repeat(study: Study, place: str, results: pathlib.Path) -> bool:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import claims
 from experiments import lines
 from experiments.study import REFERENCE
 from experiments.study import Ranking
@@ -31,15 +32,20 @@ BATCH = 100  # Images that share batch norms' statistics in the supernet.
 
 
 def run(study: Study, workdir: pathlib.Path, path: pathlib.Path) -> None:
-  """Does what is left of a study's ranking, and adds its lines.
+  """Does what is left of a study's ranking, and adds its lines; nothing where another process is at it.
 
   A search with seed 0 is run; at the end of the iteration that searches the cell, cells drawn from what its rounds of
   pruning have left are tried in the supernet, on images that neither search nor training sees
   (`data.validation_fraction`). Then each takes the place of that cell in the genotype that was found, and the network
   is trained from scratch and tested on the same images.
   """
-  ranking = study.ranking
-  assert ranking is not None
+  assert study.ranking is not None
+  with claims.claim(workdir / path.stem) as mine:
+    if mine:
+      _rank(study, study.ranking, workdir, path)
+
+
+def _rank(study, ranking, workdir, path):
   config = method_config(study, REFERENCE, 0, ranking.overrides)
   folder = workdir / path.stem
   there = folder / "candidates.json"

@@ -87,6 +87,16 @@ class Job:
     """Its folder below that of the study."""
     return f"{self.group}/{self.method}/{self.seed}"
 
+  @property
+  def key(self) -> tuple[str, int]:
+    """Which line of its group is its own."""
+    return self.method, self.seed
+
+
+def done(results: Sequence[Line]) -> set[tuple[str, int]]:
+  """The keys of the jobs that a group has lines of."""
+  return {(line["method"], line["seed"]) for line in results}
+
 
 def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """The config of a method with a seed; its search has the study's epochs in all.
@@ -119,11 +129,11 @@ def jobs(study: Study, name: str, found: Mapping[str, Sequence[Line]]) -> Iterat
     found: the lines of all groups so far.
   """
   seeds = study.groups[name].seeds
-  done = {(line["method"], line["seed"]) for line in found.get(name, ())}
+  ended = done(found.get(name, ()))
   for seed in range(max(seeds.values())):
     for method, count in seeds.items():
       # Before it is made, since to match a network takes a while.
-      if seed < count and (method, seed) not in done:
+      if seed < count and (method, seed) not in ended:
         made = job(study, name, method, seed, found)
         if made is not None:
           yield made

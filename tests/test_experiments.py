@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from experiments import claims
 from experiments import compare
 from experiments import figures
 from experiments import lines
@@ -205,6 +206,34 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
     compare.run()
   (line,) = capsys.readouterr().err.splitlines()
   assert line.startswith("compare: NotADirectoryError") and str(tmp_path / "file") in line
+
+
+def test_several_processes_share_the_jobs(study, tmp_path, monkeypatch, capsys):
+  results = tmp_path / "results"
+  path = results / "tiny" / "main.jsonl"
+  began = []
+
+  def run(job, workdir):
+    began.append(job.place)
+    with claims.claim(workdir / job.place) as mine:
+      assert not mine
+    if job.place == "main/lfr_darts/0":  # Another process ends one meanwhile.
+      lines.add(path, [line("random_layered", 0, more=True)])
+    return line(job.method, job.seed), []
+
+  monkeypatch.setattr(compare.runner, "run", run)
+  with claims.claim(tmp_path / "main/random_layered/1") as mine:
+    assert mine
+    compare.run_group(study, "main", tmp_path, results)
+    compare.run_group(study, "matched", tmp_path, results)
+  assert began == ["main/lfr_darts/0"] and "matched waits until main is done" in capsys.readouterr().out
+  compare.run_group(study, "main", tmp_path, results)
+  assert began[1:] == ["main/random_layered/1"]
+  assert [(found["method"], found["seed"], "more" in found) for found in lines.read(path)] == [
+    ("random_layered", 0, True),
+    ("lfr_darts", 0, False),
+    ("random_layered", 1, False),
+  ]
 
 
 @pytest.mark.long

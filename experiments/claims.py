@@ -1,0 +1,29 @@
+"""Several processes at one study: each takes jobs that no other has, and adds its lines when no other does."""
+
+from collections.abc import Iterator
+import contextlib
+import pathlib
+
+import filelock
+
+
+@contextlib.contextmanager
+def claim(folder: pathlib.Path) -> Iterator[bool]:
+  """Whether this process may do the job of a folder; no other may until it is done, or this one has died."""
+  with contextlib.ExitStack() as held:
+    try:
+      held.enter_context(_lock(folder).acquire(timeout=0))
+    except filelock.Timeout:
+      yield False
+    else:
+      yield True
+
+
+def turn(workdir: pathlib.Path) -> filelock.BaseFileLock:
+  """Waits, on entry, until no other process adds lines to the study whose runs lie in a folder."""
+  return _lock(workdir / "lines")
+
+
+def _lock(path):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  return filelock.FileLock(path.with_name(f".{path.name}.lock"))
