@@ -23,6 +23,8 @@ def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
     RunError, UsageError: as `pipeline.run`.
   """
   folder = workdir / job.place
+  # What one seed has compiled would make the searches of the next look cheaper than they are.
+  jax.config.update("jax_enable_compilation_cache", False)
   result = pipeline.run(job.config, folder, job.genotype)
   # Programs of one job are of no use to the next, and a study has hundreds.
   jax.clear_caches()
