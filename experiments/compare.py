@@ -10,6 +10,7 @@ the tables anew from the lines of JSON. The third does one job again from nothin
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -129,9 +130,14 @@ def run() -> None:
   """Entry point: errors as one line and an exit status."""
   try:
     sys.exit(main(sys.argv[1:]))
-  except (UsageError, Interrupted, RunError) as error:
+  except (UsageError, RunError) as error:
     print(f"compare: {error}", file=sys.stderr)
-    sys.exit(128 + error.number if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1)
+    sys.exit(2 if isinstance(error, UsageError) else 1)
+  except Interrupted as error:
+    print(f"compare: {error}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    # A thread may be left behind in the compiler, at which a regular end would abort.
+    os._exit(128 + error.number)
   except OSError as error:
     print(f"compare: {files.explain(error)}", file=sys.stderr)
     sys.exit(1)

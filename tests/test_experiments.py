@@ -1,6 +1,10 @@
 import json
 import pathlib
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -234,6 +238,31 @@ def test_several_processes_share_the_jobs(study, tmp_path, monkeypatch, capsys):
     ("lfr_darts", 0, False),
     ("random_layered", 1, False),
   ]
+
+
+STUDY = """
+import lfr_darts_jax
+from experiments.study import Group, Study
+
+def get_study():
+  config = lfr_darts_jax.get_config()
+  config.search.layers = 4
+  return Study("tiny", config, 15, {"main": Group({"darts": 1})})
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_during_a_compile_ends_a_study_with_its_status(tmp_path):
+  (tmp_path / "study.py").write_text(STUDY)
+  folders = f"--workdir={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"
+  command = [sys.executable, "-u", "-m", "experiments.compare", f"--study={tmp_path / 'study.py'}", *folders]
+  process = subprocess.Popen(command, cwd=FOLDER.parent, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  assert any(shown.startswith("compiling a supernet of 4 layers") for shown in process.stdout)
+  time.sleep(5)
+  process.send_signal(signal.SIGTERM)
+  _, errors = process.communicate(timeout=120)
+  assert process.returncode == 143
+  assert errors.splitlines()[-1] == "compare: stopped by SIGTERM; the same command continues"
 
 
 @pytest.mark.long
