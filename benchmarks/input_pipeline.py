@@ -220,7 +220,7 @@ def make_batches(config, dataset: sources.Dataset, updates: int) -> float:
   made = bilevel.Updates(config, network, iteration.searched, updates, *augment.statistics(images))
   halves = sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
   feed = jax.tree.map(jnp.asarray, batches.Resident(batches.Split(images, labels), halves))
-  blank = SearchState(jnp.int32(0), {}, {}, {}, None, None, jax.random.PRNGKey(0))
+  blank = SearchState(jnp.int32(0), {}, {}, {}, {}, None, None, jax.random.PRNGKey(0))
 
   def total(feed):
     def body(carry, ready):

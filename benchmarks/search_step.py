@@ -146,15 +146,8 @@ def compiled(options: argparse.Namespace, devices: Devices | None = None) -> Com
   statistics_ = jax.tree.map_with_path(
     lambda path, s: jnp.full(s.shape, float(path[-1].key == "var"), s.dtype), shapes["batch_stats"]
   )
-  state = SearchState(
-    step=jnp.int32(0),
-    params=params,
-    batch_stats=statistics_,
-    alphas=alphas,
-    weight_state=updates.weight_optimizer.init(params),
-    alpha_state=updates.alpha_optimizer.init(alphas),
-    key=jax.random.PRNGKey(config.seed),
-  )
+  variables = {"params": params, "batch_stats": statistics_}
+  state = updates.initial(variables, alphas, jax.random.PRNGKey(config.seed))
   split = batches.Split(jnp.asarray(images), jnp.asarray(made.labels))
   # Each half is one batch, so that the order in which an update draws it makes no difference.
   feed = batches.Resident(split, jnp.arange(len(images), dtype=jnp.int32).reshape(2, -1))

@@ -131,7 +131,6 @@ class Updates:
 
   Attributes:
     weight_optimizer: of the weights.
-    alpha_optimizer: of the alphas.
   """
 
   def __init__(
@@ -158,14 +157,34 @@ class Updates:
     """
     self._devices = devices or parallel.first()
     self._batching = self._devices.batching(network.batching.group)
-    self._config, self._network, self._updates = config, network.clone(batching=self._batching), updates
+    self._config, self._searched, self._updates = config, searched, updates
+    self._network = network.clone(batching=self._batching)
     self._mean, self._deviation, self._skip_dropout = mean, deviation, skip_dropout
     self._warmup = warmup_updates(config, updates)
-    self._live = {c.name: jnp.array(c.live(network.operations)) for c in network.cells if c.name in searched}
     self._rate = optimizers.search_schedule(config, updates)
     self.weight_optimizer = optimizers.search_weights(config, updates)
-    self.alpha_optimizer = optimizers.search_alphas(config, self._live)
     self._compiled: Any = None
+
+  def initial(self, variables: dict[str, Tree], alphas: dict[str, jax.Array], key: jax.Array) -> SearchState:
+    """The state in which an iteration starts, with all candidates of the supernet's cells.
+
+    Args:
+      variables: parameters and batch statistics of the supernet.
+      alphas: per searched cell, `[edges, operations]`.
+      key: raw random key, see `SearchState`.
+    """
+    cells, operations = self._network.cells, self._network.operations
+    live = {c.name: jnp.array(c.live(operations)) for c in cells if c.name in self._searched}
+    return SearchState(
+      step=jnp.int32(0),
+      params=variables["params"],
+      batch_stats=variables["batch_stats"],
+      alphas=alphas,
+      live=live,
+      weight_state=self.weight_optimizer.init(variables["params"]),
+      alpha_state=optimizers.search_alphas(self._config, live).init(alphas),
+      key=key,
+    )
 
   @property
   def compiled(self) -> bool:
@@ -233,7 +252,7 @@ class Updates:
     validation batch in order 1.
     """
     batch = self.batch(state, ready, _half(stage))
-    loss = functools.partial(self._loss, step=state.step, batch_stats=state.batch_stats)
+    loss = functools.partial(self._loss, step=state.step, batch_stats=state.batch_stats, live=state.live)
     at = state.params
     if ahead is not None:
       at = jax.tree.map(functools.partial(jnp.where, stage == ALPHAS), ahead, state.params)
@@ -266,7 +285,7 @@ class Updates:
     return state, ahead, value, accuracy, norms
 
   def _no_norms(self):
-    return {name: jnp.float32(0) for name in self._live}
+    return {name: jnp.float32(0) for name in self._searched}
 
   def _inner_rate(self, step):
     search = self._config.search
@@ -277,17 +296,18 @@ class Updates:
     rate = self._inner_rate(state.step)
     return unrolled_weights(gradient, state.params, momentum, rate, search.momentum, search.weight_decay)
 
-  def _loss(self, params, alphas, batch, step, batch_stats):
+  def _loss(self, params, alphas, batch, step, batch_stats, live):
     rate = None
     if self._skip_dropout is not None:
       # P-DARTS lets the rate decay exponentially over the bilevel phase; its 0.2 per epoch over 15 epochs is e^-3.
       progress = (step - self._warmup) / max(self._updates - self._warmup, 1)
       rate = self._skip_dropout * jnp.exp(-3 * jnp.maximum(progress, 0))
-    return supernet_loss(self._network, self._live, params, alphas, batch_stats, batch, rate)
+    return supernet_loss(self._network, live, params, alphas, batch_stats, batch, rate)
 
   def move_alphas(self, state: SearchState, gradient: dict[str, jax.Array]) -> SearchState:
     """The alphas' half of an update."""
-    updates, alpha_state = self.alpha_optimizer.update(gradient, state.alpha_state, state.alphas)
+    optimizer = optimizers.search_alphas(self._config, state.live)
+    updates, alpha_state = optimizer.update(gradient, state.alpha_state, state.alphas)
     return state.replace(alphas=optax.apply_updates(state.alphas, updates), alpha_state=alpha_state)
 
   def move_weights(self, state: SearchState, gradient: Tree, batch_stats: Tree) -> SearchState:

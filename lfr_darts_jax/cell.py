@@ -101,6 +101,8 @@ class Cell(nn.Module):
       "unroll" writes all edges out, and alone can drop paths.
     depthwise: see `operations.Operation`.
     batching: see `norm.Batching`.
+    conditional: whether "scan" passes over candidates without weight at run time, so that candidates can be pruned
+      without another program; otherwise over those that `spec` lacks.
   """
 
   spec: genotype.Cell
@@ -111,6 +113,7 @@ class Cell(nn.Module):
   edges: str
   depthwise: str = "auto"
   batching: Batching = WHOLE_BATCH
+  conditional: bool = False
 
   @nn.compact
   def __call__(
@@ -197,7 +200,11 @@ class Cell(nn.Module):
     weights = None
     if mixture is not None:
       weights = mixture[jnp.array([rows[s, t] for s, t, _ in connections])][:, self._columns(union)]
-    live = None if everywhere else jnp.array([[name in ops for name in union] for _, _, ops in connections])
+    live = None
+    if self.conditional and weights is not None:
+      live = weights > 0
+    elif not everywhere:
+      live = jnp.array([[name in ops for name in union] for _, _, ops in connections])
     keys = None if skip_dropout is None else jax.random.split(self.make_rng("dropout"), len(connections))
 
     # Without checkpointing the backward pass would keep every intermediate of every edge.

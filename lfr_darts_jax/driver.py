@@ -30,6 +30,7 @@ from lfr_darts_jax.interrupt import Interrupt
 from lfr_darts_jax.journal import Journal
 from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import Network
+from lfr_darts_jax.network import loops
 from lfr_darts_jax.network import supernet
 from lfr_darts_jax.parallel import Devices
 from lfr_darts_jax.place import Place
@@ -131,7 +132,7 @@ class Search:
     """Place and state of a checkpoint, or of the beginning."""
     if restored is None:
       self._journal.resume(self._metrics.rewind("search", 0, 0, 0))
-      place = Place(0, self._plan.cells, 0, 0.0, 0.0, 0)
+      place = Place(0, self._plan.cells, self._plan.cells, 0, 0.0, 0.0, 0)
       return place, self._start(place, lambda stopping: None)
     state, meta = self._devices.replicate(restored[0]), restored[1]
     place, step = Place.from_json(meta, self._plan), int(state.step)
@@ -151,7 +152,8 @@ class Search:
     with contextlib.closing(self._open_feed(place)) as feed:
       state = self._update(place, state, feed)
     if watch:
-      watch(self._plan.iterations[place.iteration], self._network(place), state)
+      left = dataclasses.replace(place)
+      watch(self._plan.iterations[place.iteration], self._network(left), self._rebuild(left, state))
     # Where a signal finds the search before its next iteration begins, it will end this one again.
     updated = dataclasses.replace(place), state
     save = lambda stopping: self._save(*updated, stopping)
@@ -175,7 +177,8 @@ class Search:
       state, step = self._dispatch(place, updates, state, feed.take(step, stop), stop)
       while place.pruned < len(rounds) and step >= rounds[place.pruned][0]:
         state = self._prune(place, state, rounds[place.pruned][1])
-        updates = self._updates(place)
+        if not loops(self._config.network.edges):
+          state, updates = self._rebuild(place, state), self._updates(place)
       place.seconds = time.monotonic() - self._started
       self._safe_point(place, state)
     return state
@@ -191,7 +194,7 @@ class Search:
     iteration = self._plan.iterations[place.iteration]
     start = int(state.step)
     if not updates.compiled:
-      work = forecast.compile_seconds(iteration.layout, place.cells)
+      work = forecast.compile_seconds(iteration.layout, place.built)
       with self._progress.waiting(
         forecast.SEARCH_BUILD, work, f"compiling a supernet of {len(iteration.layout)} layers"
       ):
@@ -256,7 +259,7 @@ class Search:
   def _prune(self, place, state, keep):
     """A round: fewer candidates; survivors' weights, moments and alphas go on unbroken."""
     strength = self._strengths(place, state)
-    state = self._reduce(
+    state = self._narrow(
       place,
       state,
       {
@@ -270,9 +273,15 @@ class Search:
     self._journal.pruned(place.iteration, int(state.step), keep, searched)
     return state
 
-  def _reduce(self, place, state, reduced):
-    """Replaces cells by ones with fewer candidates, and drops from the state what belonged to the others."""
+  def _narrow(self, place, state, reduced):
+    """Replaces cells by ones with fewer candidates; the supernet stays as it is built, and passes over the others."""
     place.cells = tuple(reduced.get(cell.name, cell) for cell in place.cells)
+    live = {name: jnp.array(reduced[name].live(self._operations)) for name in state.live}
+    return state.replace(live=self._devices.replicate(live))
+
+  def _rebuild(self, place, state):
+    """Builds the supernet of the candidates that are left, and drops from the state what belonged to the others."""
+    place.built = place.cells
     layout = self._plan.iterations[place.iteration].layout
     params = transplant.restrict(state.params, layout, place.cells)
     initial = self._updates(place).weight_optimizer.init(params)
@@ -294,7 +303,8 @@ class Search:
         return prune.prune_operations(cell, strength[cell.name], self._operations, iteration.keep)
       return self._derive(cell, strength)
 
-    state = self._reduce(place, state, {cell.name: reduce(cell) for cell in place.cells if cell.name in strength})
+    reduced = {cell.name: reduce(cell) for cell in place.cells if cell.name in strength}
+    state = self._rebuild(place, self._narrow(place, state, reduced))
     searched = [cell for cell in place.cells if cell.name in weights]
     self._journal.outcome(place.iteration, searched, weights, accuracy, findings)
     return state
@@ -326,7 +336,8 @@ class Search:
     return self._devices.replicate(inherited)
 
   def _network(self, place) -> Network:
-    return supernet(self._config, self._plan.iterations[place.iteration].layout, place.cells)
+    iteration = self._plan.iterations[place.iteration]
+    return supernet(self._config, iteration.layout, place.built, conditional=bool(iteration.rounds))
 
   def _updates(self, place):
     iteration = self._plan.iterations[place.iteration]
@@ -348,7 +359,7 @@ class Search:
 
   def _initial(self, place) -> SearchState:
     iteration = self._plan.iterations[place.iteration]
-    network, updates = self._network(place), self._updates(place)
+    network = self._network(place)
     key = jax.random.fold_in(jax.random.PRNGKey(self._config.seed), place.iteration)
     weight_key, alpha_key, update_key = jax.random.split(key, 3)
     rows, columns = len(edges(self._config.search.nodes)), len(self._operations)
@@ -358,16 +369,7 @@ class Search:
       for name, k in zip(iteration.searched, keys, strict=True)
     }
     image = jax.ShapeDtypeStruct((1, *self._split.image_shape), jnp.float32)
-    variables = network.lazy_init(weight_key, image, alphas)
-    return SearchState(
-      step=jnp.int32(0),
-      params=variables["params"],
-      batch_stats=variables["batch_stats"],
-      alphas=alphas,
-      weight_state=updates.weight_optimizer.init(variables["params"]),
-      alpha_state=updates.alpha_optimizer.init(alphas),
-      key=update_key,
-    )
+    return self._updates(place).initial(network.lazy_init(weight_key, image, alphas), alphas, update_key)
 
   def _shapes(self, meta):
     return jax.eval_shape(lambda: self._initial(Place.from_json(meta, self._plan)))

@@ -11,6 +11,7 @@ from lfr_darts_jax import prune
 from lfr_darts_jax.genotype import REDUCTION
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.network import loops
 
 # The parts of a run whose speeds differ from machine to machine: compiling, and running what was compiled.
 SEARCH_BUILD, SEARCH, TRAIN_BUILD, TRAIN = "search build", "search", "train build", "train"
@@ -132,13 +133,12 @@ def before(
     last = step if i == index else updates
     # As long as they are unknown, derived cells count as large as they will be, searched ones as the rounds leave them.
     cells = tuple(c if c.name in iteration.searched else _guess(config, c) for c in plan.cells)
-    # Edges lose different operations, so that their loop goes on holding almost all of them.
-    compiling = compile_seconds(iteration.layout, cells)
     total[SEARCH_BUILD] += build_seconds(iteration.layout, cells)
     start = 0
     for stop, keep in [*iteration.round_steps(updates), (updates, None)]:
       if start < last:
-        total[SEARCH_BUILD] += compiling
+        if start == 0 or not loops(config.network.edges):
+          total[SEARCH_BUILD] += compile_seconds(iteration.layout, cells)
         total[SEARCH] += search_seconds(config, iteration, cells, start, min(stop, last), updates)
       if keep is not None:
         cells = tuple(_keep(config, c, keep) if c.name in iteration.searched else c for c in cells)

@@ -44,6 +44,7 @@ class Network(nn.Module):
       loop over their edges, derived ones of a supernet then do too.
     dtype: "bfloat16" to compute in it, else in the type of the images; parameters, statistics and logits keep theirs.
     batching: see `norm.Batching`.
+    conditional: see `Cell`.
   """
 
   layout: tuple[str, ...]
@@ -59,6 +60,7 @@ class Network(nn.Module):
   remat: bool = False
   dtype: str = "float32"
   batching: Batching = WHOLE_BATCH
+  conditional: bool = False
 
   @nn.compact
   def __call__(
@@ -79,9 +81,6 @@ class Network(nn.Module):
       skip_dropout: see `MixedOp`; needs the rng "dropout".
     """
     cells = {cell.name: cell for cell in self.cells}
-    edges = self.edges
-    if edges == "auto":
-      edges = "scan" if jax.default_backend() == "cpu" else "unroll"
     last_reduction = max(
       (i for i, name in enumerate(self.layout) if cells[name].kind == genotype.REDUCTION), default=-1
     )
@@ -99,12 +98,12 @@ class Network(nn.Module):
       reducing = cells[name].kind == genotype.REDUCTION
       channels *= 2 if reducing else 1
       mixture = (mixtures or {}).get(name)
-      looped = edges == "scan" and (mixture is not None or (self.remat and self.searching))
+      looped = loops(self.edges) and (mixture is not None or (self.remat and self.searching))
       # A loop over edges recomputes by itself; other recomputation XLA's CPU backend takes for repetition and undoes.
       cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat and not looped else Cell
       how = "scan" if looped else "unroll"
       settings = channels, reduced, self.searching, self.operations, how, self.depthwise, self.batching
-      cell = cell_class(cells[name], *settings, name=f"layer_{i}")
+      cell = cell_class(cells[name], *settings, self.conditional, name=f"layer_{i}")
       before, previous = previous, cell(before, previous, mixture, train, drop_path, skip_dropout)
       reduced = reducing
       if self.auxiliary and i == last_reduction and (train or self.is_initializing()):
@@ -183,8 +182,24 @@ def _at_least_float32(x):
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def supernet(config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: tuple[genotype.Cell, ...]) -> Network:
+def loops(edges: str) -> bool:
+  """Whether mixed cells loop over their edges, by `network.edges`: see `Network`."""
+  return edges == "scan" or (edges == "auto" and jax.default_backend() == "cpu")
+
+
+def supernet(
+  config: ml_collections.ConfigDict,
+  layout: tuple[str, ...],
+  cells: tuple[genotype.Cell, ...],
+  conditional: bool = False,
+) -> Network:
   """The supernet of one iteration.
+
+  Args:
+    config: the config.
+    layout: its layers.
+    cells: their candidates.
+    conditional: see `Cell`.
 
   Raises:
     UsageError: see `check_resolution`.
@@ -203,6 +218,7 @@ def supernet(config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: 
     remat=config.network.remat,
     dtype=config.network.dtype,
     batching=Batching(group=config.network.batch_norm_group),
+    conditional=conditional,
   )
 
 

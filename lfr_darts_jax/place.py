@@ -14,7 +14,8 @@ class Place:
 
   Attributes:
     iteration: index in the plan.
-    cells: every cell's candidates.
+    cells: every cell's candidates that are left.
+    built: every cell's candidates in the supernet; more where a round of pruning needs no other supernet.
     pruned: rounds done in this iteration.
     seconds: of search so far, over all processes.
     updating: of these, the seconds of updates alone.
@@ -24,6 +25,7 @@ class Place:
 
   iteration: int
   cells: tuple[Cell, ...]
+  built: tuple[Cell, ...]
   pruned: int
   seconds: float
   updating: float
@@ -41,14 +43,16 @@ class Place:
     Raises:
       LookupError, TypeError, ValueError: where it is none of this plan.
     """
-    cells = tuple(
-      Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value["cells"]
-    )
-    plan.check(value["iteration"], value["pruned"], cells)
+    cells, built = _cells(value["cells"]), _cells(value["built"])
+    plan.check(value["iteration"], value["pruned"], cells, built)
     if not isinstance(value["least_entropy"], dict):
       raise TypeError("least_entropy is no object")
     least = {str(name): float(share) for name, share in value["least_entropy"].items()}
     if not all(0 <= share <= 1 for share in least.values()):
       raise ValueError("least_entropy is no share")
     seconds = checkpoint.seconds(value), checkpoint.seconds(value, "updating")
-    return cls(value["iteration"], cells, value["pruned"], *seconds, checkpoint.retries(value), least)
+    return cls(value["iteration"], cells, built, value["pruned"], *seconds, checkpoint.retries(value), least)
+
+
+def _cells(value):
+  return tuple(Cell(c["name"], c["kind"], tuple(map(tuple, c["candidates"])), tuple(c["concat"])) for c in value)

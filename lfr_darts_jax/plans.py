@@ -54,13 +54,14 @@ class Plan:
   iterations: tuple[Iteration, ...]
   max_skip_connects: int | None = None
 
-  def check(self, iteration: int, pruned: int, cells: tuple[Cell, ...]) -> None:
+  def check(self, iteration: int, pruned: int, cells: tuple[Cell, ...], built: tuple[Cell, ...]) -> None:
     """Checks that a search by this plan may stand at a place.
 
     Args:
       iteration: index in the plan.
       pruned: rounds done in it.
-      cells: every cell's candidates.
+      cells: every cell's candidates that are left.
+      built: those that the supernet has.
 
     Raises:
       ValueError: where it may not.
@@ -69,8 +70,9 @@ class Plan:
       raise ValueError("the plan has no such iteration")
     if type(pruned) is not int or not 0 <= pruned <= len(self.iterations[iteration].rounds):
       raise ValueError("the iteration has no such round of pruning")
-    if len(cells) != len(self.cells) or not all(map(_remains, cells, self.cells)):
-      raise ValueError("the cells are not those of the plan")
+    for left, whole in ((cells, built), (built, self.cells)):
+      if len(left) != len(whole) or not all(map(_remains, left, whole)):
+        raise ValueError("the cells are not those of the plan")
 
 
 def _remains(cell, whole):

@@ -17,6 +17,7 @@ class SearchState(struct.PyTreeNode):
     params: weights of the supernet.
     batch_stats: running statistics of its batch norms.
     alphas: per searched cell, `[edges, operations]`; dead entries stay in place.
+    live: like `alphas`, bool: which candidates are left.
     weight_state: state of the weights' optimizer.
     alpha_state: state of the alphas' optimizer.
     key: raw random key of the iteration, from which those of every update are folded.
@@ -26,6 +27,7 @@ class SearchState(struct.PyTreeNode):
   params: Tree
   batch_stats: Tree
   alphas: dict[str, jax.Array]
+  live: dict[str, jax.Array]
   weight_state: optax.OptState
   alpha_state: optax.OptState
   key: jax.Array

@@ -28,7 +28,6 @@ from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.genotype import edges
 from lfr_darts_jax.network import supernet
 from lfr_darts_jax.parallel import Devices
-from lfr_darts_jax.state import SearchState
 from tests.conftest import tiny_config
 
 OPERATIONS = ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3")
@@ -75,15 +74,7 @@ def updates(order, count, dtype, group=None, edges_as="scan"):
   for number in (1, 8):
     team = devices(number)
     made = bilevel.Updates(config, network, ("n0", "r0"), 20, (0.4,), (0.3,), 0.3, team)
-    state = SearchState(
-      jnp.int32(0),
-      variables["params"],
-      variables["batch_stats"],
-      as_float(alphas, dtype),
-      made.weight_optimizer.init(variables["params"]),
-      made.alpha_optimizer.init(as_float(alphas, dtype)),
-      jax.random.PRNGKey(0),
-    )
+    state = made.initial(variables, as_float(alphas, dtype), jax.random.PRNGKey(0))
     state = team.replicate(jax.tree.map(np.asarray, state))
     feed = team.replicate(batches.Resident(batches.Split(images, labels), halves))
     losses = []

@@ -16,7 +16,6 @@ from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import prune
 from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.network import Network
-from lfr_darts_jax.state import SearchState
 from tests.test_parity import kernel
 from tests.test_parity import unflatten
 
@@ -144,15 +143,8 @@ class Pair:
       network.init, jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape[1:], jnp.float64), ours
     )
     assert jax.tree.structure(shapes["params"]) == jax.tree.structure(params)
-    self.state = SearchState(
-      jnp.int32(0),
-      params,
-      jax.tree.map(lambda s: jnp.ones(s.shape), shapes["batch_stats"]),
-      ours,
-      self.updates.weight_optimizer.init(params),
-      self.updates.alpha_optimizer.init(ours),
-      jax.random.PRNGKey(0),
-    )
+    variables = {"params": params, "batch_stats": jax.tree.map(lambda s: jnp.ones(s.shape), shapes["batch_stats"])}
+    self.state = self.updates.initial(variables, ours, jax.random.PRNGKey(0))
     live = {c.name: jnp.array(c.live(DARTS_OPERATIONS)) for c in cells if c.name != "n1"}
     self.loss = lambda params, alphas, batch: bilevel.supernet_loss(
       network, live, params, alphas, self.state.batch_stats, batch, None

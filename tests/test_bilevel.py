@@ -11,7 +11,6 @@ import pytest
 from lfr_darts_jax import bilevel
 from lfr_darts_jax import operations
 from lfr_darts_jax.data import batches
-from lfr_darts_jax.state import SearchState
 
 MEAN, DEVIATION = (0.4, 0.5), (0.3, 0.2)
 
@@ -21,19 +20,11 @@ def make(config, net, order=1, **search):
   config.search.update(order=order, batch_size=4, warmup_fraction=0.0, **search)
   config.data.update(crop_padding=0)
   updates = bilevel.Updates(config, net.network, tuple(net.alphas), 20, MEAN, DEVIATION)
-  weight_state = updates.weight_optimizer.init(net.params)
   rng = np.random.default_rng(1)
   momentum = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) * 0.1, p.dtype), net.params)
-  weight_state = optax.tree.set(weight_state, trace=momentum)
-  state = SearchState(
-    jnp.int32(0),
-    net.params,
-    net.batch_stats,
-    net.alphas,
-    weight_state,
-    updates.alpha_optimizer.init(net.alphas),
-    jax.random.PRNGKey(0),
-  )
+  variables = {"params": net.params, "batch_stats": net.batch_stats}
+  state = updates.initial(variables, net.alphas, jax.random.PRNGKey(0))
+  state = state.replace(weight_state=optax.tree.set(state.weight_state, trace=momentum))
   split = batches.Split(
     jnp.asarray(rng.integers(0, 256, (24, 8, 8, 2)), jnp.uint8), jnp.asarray(rng.integers(0, 3, 24))
   )

@@ -135,8 +135,8 @@ def test_an_interrupted_search_continues_to_the_same_end(tiny, whole, tmp_path, 
   assert (tmp_path / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
 
 
-# The waits of an iteration: building, compiling, compiling again after the pruning, testing.
-@pytest.mark.parametrize("waits", [4, 5, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3, 6, 20))])
+# The waits of an iteration: building, compiling, testing.
+@pytest.mark.parametrize("waits", [3, 4, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 5, 15))])
 def test_a_search_that_was_stopped_while_it_waited_continues_to_the_same_end(tiny, whole, tmp_path, waits):
   genotype, workdir = whole
   tiny.checkpoint.interval = 1e6
@@ -199,10 +199,27 @@ def test_a_search_whose_newest_checkpoint_broke_continues_to_the_same_end(tiny, 
 
 def test_the_metadata_of_a_checkpoint_tell_its_shapes(tiny, tmp_path):
   job = driver.Search(tiny, sources.load(tiny), tmp_path, None, Progress({}), None)
-  meta = json.loads(json.dumps(Place(1, plans.make(tiny).cells, 0, 2.5, 1.5, 1, {"n0": 0.5}).to_json()))
+  cells = plans.make(tiny).cells
+  meta = json.loads(json.dumps(Place(1, cells, cells, 0, 2.5, 1.5, 1, {"n0": 0.5}).to_json()))
   assert job._shapes(meta).step.shape == ()
   with pytest.raises(ValueError):
     job._shapes(meta | {"iteration": 5})
+
+
+@pytest.mark.parametrize("edges,programs", [("scan", 1), pytest.param("unroll", 2, marks=pytest.mark.slow)])
+def test_pruning_takes_another_program_only_where_edges_are_written_out(tiny, tmp_path, monkeypatch, edges, programs):
+  tiny.network.edges = edges
+  compile_one, compiled = bilevel.Updates.compile, []
+
+  def count(self, state, feed):
+    compiled.append((sum(int(live.sum()) for live in state.live.values()), len(jax.tree.leaves(state.params))))
+    compile_one(self, state, feed)
+
+  monkeypatch.setattr(bilevel.Updates, "compile", count)
+  assert all(cell.derived for cell in search(tiny, tmp_path).cells)
+  assert len(compiled) == 5 * programs
+  for before, *pruned in zip(*[iter(compiled)] * programs, strict=True):
+    assert before[0] == compiled[0][0] and all(after[0] < before[0] and after[1] < before[1] for after in pruned)
 
 
 @pytest.mark.slow

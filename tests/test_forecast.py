@@ -45,6 +45,7 @@ def test_the_warm_up_has_one_pass_per_update(config):
 
 
 def test_what_lies_before_a_step_grows_to_the_whole(config):
+  config.network.edges = "unroll"
   plan = forecast.plans.make(config)
   at = lambda index, step: forecast.before(config, plan, index, step, 100)
   nothing, some, more, whole = at(0, 0), at(0, 50), at(0, 70), at(4, 100)
@@ -52,6 +53,9 @@ def test_what_lies_before_a_step_grows_to_the_whole(config):
   assert nothing[forecast.SEARCH] == 0 < nothing[forecast.SEARCH_BUILD] < some[forecast.SEARCH_BUILD]
   # After a round of pruning there is another program.
   assert some[forecast.SEARCH_BUILD] < more[forecast.SEARCH_BUILD]
+  config.network.edges = "scan"
+  assert at(0, 70)[forecast.SEARCH_BUILD] == at(0, 50)[forecast.SEARCH_BUILD] == some[forecast.SEARCH_BUILD]
+  config.network.edges = "unroll"
   assert some[forecast.SEARCH] < more[forecast.SEARCH] < whole[forecast.SEARCH]
   images = 2 * 100 // config.search.epochs * config.search.batch_size
   config.data.search_fraction = 1.0

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,8 @@ from lfr_darts_jax.place import Place
 from tests.conftest import tiny_config
 
 PLAN = plans.make(tiny_config())
-PLACE = Place(1, PLAN.cells, 0, 2.5, 1.5, 1, {"n0": 0.5})
+PRUNED = tuple(dataclasses.replace(cell, candidates=((), *cell.candidates[1:])) for cell in PLAN.cells)
+PLACE = Place(1, PRUNED, PLAN.cells, 0, 2.5, 1.5, 1, {"n0": 0.5})
 
 
 def kept():
@@ -30,6 +32,8 @@ def test_a_place_comes_back():
     lambda meta: meta.update(least_entropy={"n0": 2}),
     lambda meta: meta.update(cells=5),
     lambda meta: meta["cells"][0].pop("kind"),
+    lambda meta: meta.pop("built"),
+    lambda meta: meta.update(built=meta["cells"], cells=meta["built"]),
     lambda meta: meta["cells"][1].update(candidates=[["exec"]] * 5),
   ],
 )

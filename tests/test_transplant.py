@@ -81,6 +81,26 @@ def test_the_next_update_has_the_survivors_momentum(x64, config, supernet):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), survivors, expected)
 
 
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_to_pass_over_what_was_pruned_is_to_be_without_it(x64, config, supernet, order):
+  net, network, state, pruned, _, rebuilt, feed = pruned_pair(config, supernet, "scan")
+  config.search.order = order
+  searched = tuple(net.alphas)
+  live = {c.name: jnp.array(c.live(network.operations)) for c in network.cells}
+  passing = bilevel.Updates(config, net.network.clone(conditional=True), searched, 20, MEAN, DEVIATION)
+  rebuilt = bilevel.Updates(config, network, searched, 20, MEAN, DEVIATION)
+  whole, sums = passing.run(jax.tree.map(jnp.array, state.replace(live=live)), feed, 2)
+  own, own_sums = rebuilt.run(jax.tree.map(jnp.array, pruned.replace(live=live)), feed, 2)
+  close = lambda a, b: jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-8, atol=1e-10), a, b)
+  close(sums, own_sums)
+  close(whole.alphas, own.alphas)
+  restrict = lambda variables: transplant.restrict(variables, network.layout, network.cells)
+  close((restrict(whole.params), restrict(whole.batch_stats)), (own.params, own.batch_stats))
+  # What was passed over has not seen the batches.
+  kernel = lambda state: state.batch_stats["layer_0"]["edge_0_2"]
+  close(kernel(whole), kernel(state))
+
+
 def test_schedule_counts_go_on_through_pruning(config, supernet):
   _, _, state, pruned, updates, after, feed = pruned_pair(config, supernet, "scan")
   moved, _ = updates.run(jax.tree.map(jnp.array, state), feed, 2)
