@@ -14,6 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from lfr_darts_jax import bilevel
 from lfr_darts_jax import deepen
 from lfr_darts_jax import metrics
+from lfr_darts_jax import prune
 from lfr_darts_jax import transplant
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
@@ -98,12 +99,6 @@ def _line(strike: Strike) -> None:
   strike.at(metrics.Metrics, "write", tear=half)
 
 
-def _reduction(derived: bool) -> Callable[[Strike], None]:
-  """The state's, to the candidates that are left; `derived` at the end of an iteration."""
-  due = lambda tree, layout, cells: derived == all(cell.derived for cell in cells if cell.name in layout)
-  return lambda strike: strike.at(transplant, "restrict", due)
-
-
 def _page(final: bool) -> Callable[[Strike], None]:
   return lambda strike: strike.at(page, "write", lambda workdir: (workdir / places.RESULT).exists() == final)
 
@@ -121,10 +116,10 @@ POINTS = {
   "search checkpoint": Point(_save(places.SEARCH), 6, 0.2),
   "search checkpoint, rename": Point(_commit(places.SEARCH), 6),
   "removing a search checkpoint": Point(_removal(places.SEARCH), 4, torn=True),
-  "pruning": Point(_reduction(derived=False), 4),
+  "pruning": Point(lambda strike: strike.at(prune, "prune_operations"), 4),
   "pruning, written down": Point(lambda strike: strike.at(Journal, "pruned"), 2),
   "testing the supernet": Point(_wait("testing the supernet"), 2, 0.3),
-  "deriving a cell": Point(_reduction(derived=True), 4),
+  "deriving a cell": Point(lambda strike: strike.at(transplant, "restrict"), 4),
   "derived cell, written down": Point(lambda strike: strike.at(Journal, "outcome"), 2),
   "deepening": Point(lambda strike: strike.at(deepen, "inherit"), 4),
   "genotype.json": Point(_file(places.GENOTYPE), torn=True),
