@@ -6,13 +6,9 @@ instead of 11 for the CIFAR stem at batch 64). As a matrix product over gathered
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
-
-# PyTorch's default for convolutions, with which DARTS was tuned: uniform within 1 / sqrt(fan_in).
-kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def like_input(*args: jax.Array | None, dtype: Any = None, inexact: bool = True) -> list[Any]:

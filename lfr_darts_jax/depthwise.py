@@ -17,7 +17,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from lfr_darts_jax.convolution import kernel_init
+from lfr_darts_jax.initializers import kernel_init
 from lfr_darts_jax.multilinear import primitive
 
 

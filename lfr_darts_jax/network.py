@@ -9,8 +9,8 @@ import ml_collections
 
 from lfr_darts_jax import genotype
 from lfr_darts_jax.cell import Cell
-from lfr_darts_jax.convolution import kernel_init
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.initializers import kernel_init
 from lfr_darts_jax.norm import WHOLE_BATCH
 from lfr_darts_jax.norm import Batching
 from lfr_darts_jax.norm import batch_norm

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 
 from lfr_darts_jax.convolution import conv_general_dilated
 from lfr_darts_jax.convolution import dot_general
-from lfr_darts_jax.convolution import kernel_init
 from lfr_darts_jax.convolution import like_input
 from lfr_darts_jax.depthwise import DepthwiseConv
+from lfr_darts_jax.initializers import kernel_init
 from lfr_darts_jax.norm import WHOLE_BATCH
 from lfr_darts_jax.norm import Batching
 from lfr_darts_jax.norm import batch_norm
