@@ -62,24 +62,27 @@ def test_unknown_operations_are_refused_with_the_known_ones(config):
 @pytest.mark.parametrize("iteration,pruned", [(0, 0), (0, 2), (4, 1)])
 def test_places_in_a_plan(config, iteration, pruned):
   plan = plans.make(config)
-  plan.check(iteration, pruned, plan.cells)
   cell = plan.cells[1]
   operations = (("max_pool_3x3", "skip_connect"), (), *cell.candidates[2:])
-  plan.check(iteration, pruned, (plan.cells[0], dataclasses.replace(cell, candidates=operations), *plan.cells[2:]))
+  fewer = (plan.cells[0], dataclasses.replace(cell, candidates=operations), *plan.cells[2:])
+  for cells, built in ((plan.cells, plan.cells), (fewer, plan.cells), (fewer, fewer)):
+    plan.check(iteration, pruned, cells, built)
+  with pytest.raises(ValueError, match="not those of the plan"):
+    plan.check(iteration, pruned, plan.cells, fewer)
 
 
 @pytest.mark.parametrize("iteration", [5, -1, 1.0, True, None, "1", [1]])
 def test_iterations_that_a_plan_has_not(config, iteration):
   plan = plans.make(config)
   with pytest.raises(ValueError, match="no such iteration"):
-    plan.check(iteration, 0, plan.cells)
+    plan.check(iteration, 0, plan.cells, plan.cells)
 
 
 @pytest.mark.parametrize("pruned", [3, -1, 1.0, True, None])
 def test_rounds_that_a_plan_has_not(config, pruned):
   plan = plans.make(config)
   with pytest.raises(ValueError, match="no such round"):
-    plan.check(0, pruned, plan.cells)
+    plan.check(0, pruned, plan.cells, plan.cells)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,8 @@ def test_rounds_that_a_plan_has_not(config, pruned):
 )
 def test_cells_that_a_plan_has_not(config, change):
   plan = plans.make(config)
-  with pytest.raises(ValueError, match="not those of the plan"):
-    plan.check(0, 0, (dataclasses.replace(plan.cells[0], **change), *plan.cells[1:]))
-  with pytest.raises(ValueError, match="not those of the plan"):
-    plan.check(0, 0, plan.cells[1:])
+  changed = (dataclasses.replace(plan.cells[0], **change), *plan.cells[1:])
+  for cells in changed, plan.cells[1:]:
+    for built in plan.cells, cells:
+      with pytest.raises(ValueError, match="not those of the plan"):
+        plan.check(0, 0, cells, built)
