@@ -153,7 +153,8 @@ class Search:
       state = self._update(place, state, feed)
     if watch:
       left = dataclasses.replace(place)
-      watch(self._plan.iterations[place.iteration], self._network(left), self._rebuild(left, state))
+      rebuilt = self._rebuild(left, state)
+      watch(self._plan.iterations[place.iteration], self._network(left), rebuilt)
     # Where a signal finds the search before its next iteration begins, it will end this one again.
     updated = dataclasses.replace(place), state
     save = lambda stopping: self._save(*updated, stopping)

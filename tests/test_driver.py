@@ -99,6 +99,14 @@ def whole(tmp_path_factory, watched):
   def watch(iteration, network, state):
     derived = any(cell.derived for cell in network.cells if cell.name in iteration.searched)
     watched.append((iteration.searched, derived, int(state.step)))
+    # What the rounds of pruning have left, and nothing else.
+    searched = [cell for cell in network.cells if cell.name in iteration.searched]
+    assert all(0 < len(alive) <= 2 for cell in searched for alive in cell.candidates)
+    for cell in searched:
+      np.testing.assert_array_equal(state.live[cell.name], cell.live(network.operations))
+    image = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
+    fresh = jax.eval_shape(network.init, jax.random.PRNGKey(0), image, state.alphas)
+    assert jax.tree.structure(fresh["params"]) == jax.tree.structure(state.params)
 
   workdir = tmp_path_factory.mktemp("whole")
   return search(tiny_search(), workdir, watch=watch), workdir

@@ -13,8 +13,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from lfr_darts_jax import bilevel
 from lfr_darts_jax import deepen
+from lfr_darts_jax import driver
 from lfr_darts_jax import metrics
-from lfr_darts_jax import prune
 from lfr_darts_jax import transplant
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Checkpoints
@@ -99,6 +99,12 @@ def _line(strike: Strike) -> None:
   strike.at(metrics.Metrics, "write", tear=half)
 
 
+def _pruning(strike: Strike) -> None:
+  """A round's, not the derivation at the end of an iteration."""
+  due = lambda search, place, state, reduced: not all(cell.derived for cell in reduced.values())
+  strike.at(driver.Search, "_narrow", due)
+
+
 def _page(final: bool) -> Callable[[Strike], None]:
   return lambda strike: strike.at(page, "write", lambda workdir: (workdir / places.RESULT).exists() == final)
 
@@ -116,7 +122,7 @@ POINTS = {
   "search checkpoint": Point(_save(places.SEARCH), 6, 0.2),
   "search checkpoint, rename": Point(_commit(places.SEARCH), 6),
   "removing a search checkpoint": Point(_removal(places.SEARCH), 4, torn=True),
-  "pruning": Point(lambda strike: strike.at(prune, "prune_operations"), 4),
+  "pruning": Point(_pruning, 4),
   "pruning, written down": Point(lambda strike: strike.at(Journal, "pruned"), 2),
   "testing the supernet": Point(_wait("testing the supernet"), 2, 0.3),
   "deriving a cell": Point(lambda strike: strike.at(transplant, "restrict"), 4),
