@@ -56,6 +56,7 @@ class Task(NamedTuple):
     layout: names of the supernet's layers.
     searched: its cells with alphas.
     cells: all its cells, in part derived.
+    conditional: as the search sets it, see `network.supernet`.
     images, labels: random, `[2 * batch, ...]`: the weights' batch, then the alphas'.
   """
 
@@ -63,6 +64,7 @@ class Task(NamedTuple):
   layout: tuple[str, ...]
   searched: tuple[str, ...]
   cells: tuple[Cell, ...]
+  conditional: bool
   images: np.ndarray
   labels: np.ndarray
 
@@ -92,7 +94,7 @@ def task(options: argparse.Namespace) -> Task:
   )
   supernet(config, iteration.layout, cells)
   images, labels = common.random_images(2 * options.batch, options.image_size, config.seed)
-  return Task(config, iteration.layout, iteration.searched, cells, images, labels)
+  return Task(config, iteration.layout, iteration.searched, cells, bool(iteration.rounds), images, labels)
 
 
 def measure_jax(options: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def compiled(options: argparse.Namespace, devices: Devices | None = None) -> Com
   devices = devices or parallel.first()
   made = task(options)
   config, images = made.config, made.images
-  network = supernet(config, made.layout, made.cells)
+  network = supernet(config, made.layout, made.cells, made.conditional)
   mean, deviation = augment.statistics(images)
   updates = bilevel.Updates(config, network, made.searched, UNTIMED + options.steps, mean, deviation, devices=devices)
   alphas = {name: jnp.asarray(a, jnp.float32) for name, a in made.alphas().items()}

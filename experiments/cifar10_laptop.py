@@ -35,7 +35,7 @@ RANKING = Ranking("n1", 12, HELD_OUT)
 
 
 def set_budget(config):
-  """What a job may take of two cores: a quarter of an hour or more; supernets are as deep as final networks."""
+  """What a job may take of one core: ten to forty minutes. Supernets are as deep as final networks."""
   config.data.search_fraction = 0.0384  # Thirty updates per epoch.
   config.search.update(channels=4, layers=5, alpha_learning_rate=0.01)
   config.plan.pdarts_layers = (3, 4, 5)

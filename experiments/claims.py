@@ -10,13 +10,12 @@ import filelock
 @contextlib.contextmanager
 def claim(folder: pathlib.Path) -> Iterator[bool]:
   """Whether this process may do the job of a folder; no other may until it is done, or this one has died."""
-  with contextlib.ExitStack() as held:
-    try:
-      held.enter_context(_lock(folder).acquire(timeout=0))
-    except filelock.Timeout:
-      yield False
-    else:
-      yield True
+  try:
+    held = _lock(folder).acquire(timeout=0)
+  except filelock.Timeout:
+    held = None
+  with held or contextlib.nullcontext():
+    yield held is not None
 
 
 def turn(workdir: pathlib.Path) -> filelock.BaseFileLock:
