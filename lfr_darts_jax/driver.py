@@ -214,7 +214,7 @@ class Search:
       # The weights would take long to look through after every dispatch, and name the culprit better than the loss.
       recovery.check(stop, {"params": state.params})
       recovery.check(stop, {"loss": sums.loss})
-    weights = self._weights(place, state) if self._journal.shows_alphas(start, stop) else {}
+    weights = self._weights(state) if self._journal.shows_alphas(start, stop) else {}
     findings = self._judge(place, state) if weights and sums.batches[bilevel.ALPHAS] else None
     figures = self._journal.dispatch(place.iteration, stop, sums, weights, findings)
     images = sums.batches.sum() * self._config.search.batch_size
@@ -229,18 +229,17 @@ class Search:
     )
     return state, stop
 
-  def _weights(self, place, state):
-    by_name = {cell.name: cell for cell in place.cells}
+  def _weights(self, state):
     return {
-      name: np.asarray(mixture_weights(np.asarray(a), jnp.array(by_name[name].live(self._operations))))
-      for name, a in state.alphas.items()
+      name: np.asarray(mixture_weights(np.asarray(alphas), np.asarray(state.live[name])))
+      for name, alphas in state.alphas.items()
     }
 
   def _strengths(self, place, state):
     rng = np.random.default_rng([self._config.seed, 3, place.iteration, place.pruned])
     return {
       name: prune.strengths(self._config.prune.rule, weights, rng)
-      for name, weights in sorted(self._weights(place, state).items())
+      for name, weights in sorted(self._weights(state).items())
     }
 
   def _derive(self, cell, strength):
@@ -249,7 +248,7 @@ class Search:
 
   def _judge(self, place, state, ended=False):
     """Signs of collapse in the cells being searched."""
-    weights, strength, findings = self._weights(place, state), self._strengths(place, state), []
+    weights, strength, findings = self._weights(state), self._strengths(place, state), []
     for cell in place.cells:
       if cell.name in weights:
         share = collapse.entropy_share(cell, weights[cell.name], self._operations)
@@ -295,7 +294,7 @@ class Search:
   def _finish(self, place, state, save):
     """Logs the iteration's outcome and reduces its cells to what it keeps; returns the state that goes with them."""
     iteration = self._plan.iterations[place.iteration]
-    weights = self._weights(place, state)
+    weights = self._weights(state)
     accuracy = self._interrupt.meanwhile(lambda: self._validate(place, state, weights), save)
     strength, findings = self._strengths(place, state), self._judge(place, state, ended=True)
 
