@@ -31,15 +31,12 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
   for name, group in study.groups.items():
     if not found[name]:
       continue
-    if group.match:
-      tables.append(matched(found[name], found[group.match]))
-    elif REFERENCE in group.seeds:
-      tables.append(comparison(name, found[name]))
-    else:
-      tables.append(ablation(name, found[name], found["main"]))
+    table = matched(found[name], found[group.match]) if group.match else comparison(name, found[name])
     if group.overrides.get("data.validation_fraction"):
-      tables[-1] = tables[-1]._replace(title=f"{name}, tested on a held-out part of the train split")
-      tables.append(spread(name, found[name]))
+      table = table._replace(title=f"{name}, tested on a held-out part of the train split")
+    tables.append(table)
+    if name == "pilot":
+      tables.append(spread(found[name]))
   if found["main"]:
     tables += [dominated(found["main"]), agreement(found["main"])]
   if found["ranking"]:
@@ -59,13 +56,6 @@ def comparison(name: str, results: Sequence[Line]) -> Table:
   )
   header = ("method", "seeds", "test error", "less lfr_darts", "parameters", "search", "updates", "every seed")
   return Table(name, note, header, rows)
-
-
-def ablation(name: str, results: Sequence[Line], main: Sequence[Line]) -> Table:
-  """Changed methods beside as many seeds of `REFERENCE`."""
-  seeds = {line["seed"] for line in results}
-  reference = [line for line in main if line["method"] == REFERENCE and line["seed"] in seeds]
-  return comparison(name, [*reference, *results])
 
 
 def matched(results: Sequence[Line], main: Sequence[Line]) -> Table:
@@ -98,7 +88,7 @@ def _row(method, results, reference):
   )
 
 
-def spread(name: str, results: Sequence[Line]) -> Table:
+def spread(results: Sequence[Line]) -> Table:
   """What training seeds alone make of one genotype, and the seeds that a difference therefore needs."""
   rows = []
   for method in METHODS:
@@ -109,7 +99,7 @@ def spread(name: str, results: Sequence[Line]) -> Table:
       kind = "one genotype" if len(genotypes) == 1 else "a genotype per seed"
       rows.append((method, kind, str(len(errors)), f"{own:.2f}", str(figures.seeds_needed(own, GAP))))
   note = f"Seeds per method at which a t-test at 5 % finds a difference of {GAP} points four times in five."
-  return Table(f"{name}: spread", note, ("method", "networks", "seeds", "standard deviation", "seeds needed"), rows)
+  return Table("pilot: spread", note, ("method", "networks", "seeds", "standard deviation", "seeds needed"), rows)
 
 
 def dominated(results: Sequence[Line]) -> Table:

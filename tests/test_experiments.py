@@ -156,8 +156,6 @@ def test_tables_name_every_seed_and_the_difference():
     ("darts", "2", "12.00 ± 1.41", "+4.00 [+3.00, +5.00]", "1,000", "100", "60", "11.00 13.00"),
     ("darts_v2", "1", "9.00", "", "1,000", "none", "none", "9.00"),
   ]
-  ablated = tables.ablation("ablations", [line("no_warmup", 0, 9.0)], results)
-  assert [row[0] + row[1] for row in ablated.rows] == ["lfr_darts1", "no_warmup1"]
 
 
 def test_a_derived_cell_is_drawn_once(config):
