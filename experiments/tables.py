@@ -12,8 +12,12 @@ from experiments.lines import Line
 from experiments.methods import METHODS
 from experiments.study import REFERENCE
 from experiments.study import Study
+from lfr_darts_jax.config import DARTS_OPERATIONS
 
 GAP = 0.5  # Percentage points, of test error, that a comparison should be able to tell.
+
+
+CHANCE = ("random_layered", "random_repeated")
 
 
 class Table(NamedTuple):
@@ -39,6 +43,8 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
       tables.append(spread(found[name]))
   if found["main"]:
     tables += [dominated(found["main"]), agreement(found["main"])]
+    if len(drawn := [line for line in found["main"] if line["method"] in CHANCE]) > 2:
+      tables.append(traits(drawn))
   if found["ranking"]:
     tables.append(ranking(found["ranking"]))
   if found["diagnostics"]:
@@ -126,6 +132,27 @@ def agreement(results: Sequence[Line]) -> Table:
     "In the mean over pairs of seeds: connections that both cells have; of these, the ones with the same operation."
   )
   return Table("agreement of seeds", note, ("method", "connections", "operations"), rows)
+
+
+def traits(results: Sequence[Line]) -> Table:
+  """What goes with a low error among genotypes that nobody has chosen."""
+  columns = {
+    "parameters": [line["parameters"] for line in results],
+    "multiply-adds": [line["multiply_adds"] for line in results],
+    **{name: [_share(line, name) for line in results] for name in DARTS_OPERATIONS if name != "none"},
+  }
+  accuracy = [-line["test_error"] for line in results]
+  rows = [(name, _interval(figures.kendall(values, accuracy))) for name, values in columns.items()]
+  note = (
+    f"Kendall's tau, with its 95 % bootstrap interval, between a trait of the {len(results)} random genotypes and "
+    "their accuracy. Of an operation: its share of a genotype's connections."
+  )
+  return Table("what goes with accuracy", note, ("trait", "tau"), rows)
+
+
+def _share(line, operation):
+  cells = lines.genotype(line).cells
+  return sum(cell.count(operation) for cell in cells) / sum(len(cell.connections) for cell in cells)
 
 
 def ranking(results: Sequence[Line]) -> Table:

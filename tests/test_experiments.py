@@ -158,6 +158,13 @@ def test_tables_name_every_seed_and_the_difference():
   ]
 
 
+def test_traits_of_random_genotypes():
+  results = [line("random_layered", seed, 10.0 - seed, 1000 + 100 * seed, multiply_adds=9 - seed) for seed in range(4)]
+  rows = dict(tables.traits(results).rows)
+  assert rows["parameters"].startswith("1.00") and rows["multiply-adds"].startswith("-1.00")
+  assert rows["skip_connect"].startswith("0.00")  # All of them have as many.
+
+
 def test_a_derived_cell_is_drawn_once(config):
   cell = Cell.full("n0", "normal", 1, ("none", "skip_connect", "max_pool_3x3"))
   drawn = ranking.draw(cell, 4, np.random.default_rng(0))  # Two operations on each of two edges: all there are.
