@@ -48,12 +48,13 @@ def _plots(main) -> dict[str, Figure]:
 
 def _markdown(study, made: Sequence[Table], drawn) -> str:
   parts = [f"# {study.name}\n\nMade by `experiments/compare.py` from the lines of JSON beside it.\n"]
+  pictures = [f"![{PLOTS[name]}]({name}.png)\n\n*{PLOTS[name]}*\n" for name in drawn]
   for table in made:
     rows = [table.header, ["---"] * len(table.header), *table.rows]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     parts.append(f"## {table.title}\n\n{table.note}\n\n{lines}\n")
-  parts += [f"![{PLOTS[name]}]({name}.png)\n\n*{PLOTS[name]}*\n" for name in drawn]
-  return "\n".join(parts)
+  # Behind the introduction and the table that they draw.
+  return "\n".join([*parts[:2], *pictures, *parts[2:]])
 
 
 def _page(study, made, drawn) -> str:

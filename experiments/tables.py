@@ -17,6 +17,7 @@ from lfr_darts_jax.config import DARTS_OPERATIONS
 GAP = 0.5  # Percentage points, of test error, that a comparison should be able to tell.
 
 
+ORDER = {"main": 0, "pilot": 2}  # Of groups in between: that of the study.
 CHANCE = ("random_layered", "random_repeated")
 
 
@@ -30,23 +31,24 @@ class Table(NamedTuple):
 
 
 def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]:
-  """Every table that there are lines for."""
+  """Every table that there are lines for, the main comparison first."""
   tables = []
-  for name, group in study.groups.items():
+  for name in sorted(study.groups, key=lambda name: ORDER.get(name, 1)):
+    group = study.groups[name]
     if not found[name]:
       continue
     table = matched(found[name], found[group.match]) if group.match else comparison(name, found[name])
     if group.overrides.get("data.validation_fraction"):
       table = table._replace(title=f"{name}, tested on a held-out part of the train split")
     tables.append(table)
-    if name == "pilot":
-      tables.append(spread(found[name]))
+  if found["ranking"]:
+    tables.append(ranking(found["ranking"]))
   if found["main"]:
     tables += [dominated(found["main"]), agreement(found["main"])]
     if len(drawn := [line for line in found["main"] if line["method"] in CHANCE]) > 2:
       tables.append(traits(drawn))
-  if found["ranking"]:
-    tables.append(ranking(found["ranking"]))
+  if found.get("pilot"):
+    tables.append(spread(found["pilot"]))
   if found["diagnostics"]:
     tables.append(courses(found["diagnostics"]))
   return tables
@@ -180,7 +182,8 @@ def courses(diagnostics: Sequence[Line]) -> Table:
   """How alphas developed, in the mean over seeds."""
   rows = []
   keys = dict.fromkeys((line["group"], line["method"], line["iteration"], line["cell"]) for line in diagnostics)
-  for key in keys:
+  place = lambda key: (ORDER.get(key[0], 1), key[0], list(METHODS).index(key[1]), key[2])
+  for key in sorted(keys, key=place):
     own = [li for li in diagnostics if (li["group"], li["method"], li["iteration"], li["cell"]) == key]
     columns = lambda name: [
       [v for v in values if v is not None] for values in zip(*(li[name] for li in own), strict=True)

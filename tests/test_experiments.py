@@ -184,7 +184,8 @@ def test_the_tables_of_the_results_here_are_made_of_their_lines(path, tmp_path):
   markdown, _ = pages.write(made, found, tmp_path / made.name)
   assert markdown.read_text() == (kept / "README.md").read_text()
   for results in found.values():
-    keys = [(entry["method"], entry["seed"], entry.get("group"), entry.get("cell")) for entry in results]
+    names = ("method", "seed", "group", "iteration", "cell")
+    keys = [tuple(entry.get(name) for name in names) for entry in results]
     assert len(set(keys)) == len(keys)
 
 
