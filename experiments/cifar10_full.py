@@ -21,4 +21,5 @@ def get_study():
     search_epochs=255,
     groups=cifar10_laptop.GROUPS | {"pilot": Group(cifar10_laptop.PILOT, cifar10_laptop.HELD_OUT)},
     ranking=cifar10_laptop.RANKING,
+    noise=cifar10_laptop.NOISE,
   )

@@ -35,6 +35,8 @@ GROUPS = {
   "matched": Group(MAIN, match="main"),
 }
 RANKING = Ranking("n1", 12, HELD_OUT)
+# With all candidates to the end, as those of `darts`, whose gradients theirs are compared with.
+NOISE = Group({"all_at_once": 1, "darts": 1}, HELD_OUT)
 
 
 def set_budget(config):
@@ -51,4 +53,4 @@ def get_study():
   config = laptop.get_config("cifar10")
   set_budget(config)
   groups = GROUPS | {"fourfold": Group({"lfr_darts": 3}, HELD_OUT | FOURFOLD)}
-  return Study("cifar10_laptop", config, SEARCH_EPOCHS, groups, RANKING)
+  return Study("cifar10_laptop", config, SEARCH_EPOCHS, groups, RANKING, NOISE)

@@ -9,6 +9,8 @@ the tables anew from the lines of JSON. The third does one job again from nothin
 """
 
 import argparse
+from collections.abc import Callable
+from collections.abc import Mapping
 import json
 import os
 import pathlib
@@ -18,6 +20,7 @@ import tempfile
 from benchmarks.common import Parser
 from experiments import claims
 from experiments import lines
+from experiments import noise
 from experiments import pages
 from experiments import ranking
 from experiments import runner
@@ -29,7 +32,8 @@ from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupted
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-RANKING = "ranking"
+# What a study does besides its groups, in files of their own.
+MORE: Mapping[str, Callable[[Study, pathlib.Path, pathlib.Path], None]] = {"ranking": ranking.run, "noise": noise.run}
 
 
 def load(path: pathlib.Path) -> Study:
@@ -50,7 +54,7 @@ def load(path: pathlib.Path) -> Study:
 
 def found(study: Study, results: pathlib.Path) -> dict[str, list[lines.Line]]:
   """The lines of all groups so far, by group."""
-  names = [*study.groups, "diagnostics", RANKING]
+  names = [*study.groups, "diagnostics", *MORE]
   return {name: lines.read(results / study.name / f"{name}.jsonl") for name in names}
 
 
@@ -96,7 +100,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser = Parser(__doc__)
   parser.add_argument("--study", type=pathlib.Path, required=True, help="a file with get_study()")
   parser.add_argument("--data-dir", help="TFDS's data_dir, or the image folder")
-  parser.add_argument("--groups", help=f"which to run, separated by commas; all, and {RANKING}, by default")
+  parser.add_argument("--groups", help=f"which to run, separated by commas; all, and {', '.join(MORE)}, by default")
   parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/evidence"), help="where the runs lie")
   parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where lines and tables go")
   parser.add_argument("--tables", action="store_true", help="only make the tables anew")
@@ -112,13 +116,14 @@ def main(argv: list[str]) -> int:
     study.config.data.dir = options.data_dir
   if options.repeat:
     return 0 if repeat(study, options.repeat, options.results) else 1
-  names = options.groups.split(",") if options.groups else [*study.groups, *([RANKING] if study.ranking else [])]
-  unknown = set(names) - {*study.groups, RANKING}
+  allowed = [*study.groups, *(name for name in MORE if getattr(study, name))]
+  names = options.groups.split(",") if options.groups else allowed
+  unknown = set(names) - set(allowed)
   if unknown:
-    raise UsageError(f"groups: {min(unknown)}; allowed are {', '.join([*study.groups, RANKING])}")
+    raise UsageError(f"groups: {min(unknown)}; allowed are {', '.join(allowed)}")
   for name in [] if options.tables else names:
-    if name == RANKING:
-      ranking.run(study, options.workdir / study.name, options.results / study.name / f"{RANKING}.jsonl")
+    if name in MORE:
+      MORE[name](study, options.workdir / study.name, options.results / study.name / f"{name}.jsonl")
     else:
       run_group(study, name, options.workdir / study.name, options.results)
   for path in pages.write(study, found(study, options.results), options.results / study.name):

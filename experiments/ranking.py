@@ -3,7 +3,6 @@
 from collections.abc import Callable
 import json
 import pathlib
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +10,11 @@ import numpy as np
 
 from experiments import claims
 from experiments import lines
+from experiments import runner
 from experiments.study import REFERENCE
 from experiments.study import Ranking
 from experiments.study import Study
 from experiments.study import method_config
-from lfr_darts_jax import driver
 from lfr_darts_jax import pipeline
 from lfr_darts_jax import prune
 from lfr_darts_jax.data import augment
@@ -23,10 +22,7 @@ from lfr_darts_jax.data import sources
 from lfr_darts_jax.files import write_atomically
 from lfr_darts_jax.genotype import Cell
 from lfr_darts_jax.genotype import Genotype
-from lfr_darts_jax.interrupt import Interrupt
-from lfr_darts_jax.metrics import Metrics
 from lfr_darts_jax.network import Network
-from lfr_darts_jax.progress import Progress
 
 BATCH = 100  # Images that share batch norms' statistics in the supernet.
 
@@ -76,13 +72,7 @@ def _try_candidates(config, ranking: Ranking, workdir):
       rng = np.random.default_rng([config.seed, 12])
       judged.extend((candidate, accuracy(candidate)) for candidate in draw(cell, ranking.candidates, rng))
 
-  # From the beginning, since what was judged is kept in this process alone.
-  shutil.rmtree(workdir, ignore_errors=True)
-  workdir.mkdir()
-  metrics = Metrics(workdir, config)
-  with Interrupt() as interrupt:
-    found, _ = driver.Search(config, dataset, workdir, metrics, Progress({}), interrupt).run(watch)
-  metrics.close()
+  found = runner.search(config, dataset, workdir, watch)
   chosen = lambda cell: tuple(cell if cell.name == own.name else own for own in found.cells)
   return [
     {"supernet_accuracy": accuracy, "genotype": json.loads(Genotype(chosen(cell)).to_json())}

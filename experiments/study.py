@@ -63,6 +63,7 @@ class Study:
     search_epochs: of every search, over all of its iterations.
     groups: by name, in the order in which they are run.
     ranking: of one stage, None for none.
+    noise: searches in which the gradients of the alphas are measured, see `noise`; None for none.
   """
 
   name: str
@@ -70,6 +71,7 @@ class Study:
   search_epochs: int
   groups: Mapping[str, Group]
   ranking: Ranking | None = None
+  noise: Group | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,6 +43,8 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
     tables.append(table)
   if found["ranking"]:
     tables.append(ranking(found["ranking"]))
+  if found["noise"]:
+    tables.append(noise(found["noise"]))
   if found["main"]:
     tables += [dominated(found["main"]), agreement(found["main"])]
     if len(drawn := [line for line in found["main"] if line["method"] in CHANCE]) > 2:
@@ -176,6 +178,28 @@ def ranking(results: Sequence[Line]) -> Table:
     for line in sorted(results, key=lambda line: line["test_error"])
   ]
   return Table("ranking", note, ("candidate", "in the supernet, %", "trained, %", "parameters"), rows)
+
+
+def noise(results: Sequence[Line]) -> Table:
+  """How many updates it takes to see an alpha's gradient, and how many there were."""
+  note = (
+    f"At the end of every iteration, over {results[0]['batches']} batches of held-out images: the updates whose mean "
+    "gradient of the alphas is as large as its standard error (the noise scale; far more are needed to tell two "
+    "operations apart), and those that moved the alphas."
+  )
+  rows = [
+    (
+      line["method"],
+      str(line["seed"]),
+      str(line["layers"]),
+      line["cell"],
+      "hidden" if line["noise_scale"] is None else f"{line['noise_scale']:.1f}",
+      str(line["alpha_updates"]),
+    )
+    for line in results
+  ]
+  header = ("method", "seed", "layers", "cell", "noise scale, updates", "updates of alphas")
+  return Table("noise of the gradients", note, header, rows)
 
 
 def courses(diagnostics: Sequence[Line]) -> Table:

@@ -14,6 +14,7 @@ from experiments import compare
 from experiments import figures
 from experiments import lines
 from experiments import methods
+from experiments import noise
 from experiments import pages
 from experiments import ranking
 from experiments import study as studies
@@ -38,7 +39,8 @@ def study(config):
     "main": Group({"lfr_darts": 1, "random_layered": 2}),
     "matched": Group({"lfr_darts": 1, "random_layered": 2}, match="main"),
   }
-  return Study("tiny", config, 15, groups, Ranking("r0", 2, {"data.validation_fraction": 0.2}))
+  held_out = {"data.validation_fraction": 0.2}
+  return Study("tiny", config, 15, groups, Ranking("r0", 2, held_out), Group({"all_at_once": 1}, held_out))
 
 
 def line(method, seed, error=10.0, parameters=1000, genotype=DARTS_V2, **more):
@@ -171,6 +173,14 @@ def test_a_derived_cell_is_drawn_once(config):
   assert len(set(drawn)) == 4 and all(c.derived for c in drawn)
 
 
+def test_noise_scale():
+  rng = np.random.default_rng(0)
+  around = lambda *mean: rng.normal(mean, 2.0, (100_000, 2))
+  # Two variances of four against a squared norm of 0.25.
+  assert noise.scale(around(0.3, 0.4)) == pytest.approx(32, rel=0.1)
+  assert noise.scale(np.array([[1.0], [-1.0]])) is None
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_tables_of_the_results_here_are_made_of_their_lines(path, tmp_path):
   made = compare.load(path)
@@ -287,7 +297,14 @@ def test_a_whole_study_that_is_stopped_and_goes_on(study, tmp_path, monkeypatch,
   assert began[0] == "main/random_layered/1" and all(place.startswith("matched/") for place in began[1:])
   assert (folder / "main.jsonl").read_text() == before  # Its run had ended, and was only read.
   text = (folder / "README.md").read_text()
-  titles = "pilot: spread", "main", "at equal parameters", "ranking", "course of the searches"
+  titles = (
+    "pilot: spread",
+    "main",
+    "at equal parameters",
+    "ranking",
+    "noise of the gradients",
+    "course of the searches",
+  )
   assert all(f"## {title}\n" in text for title in titles)
   courses = lines.read(folder / "diagnostics.jsonl")
   assert [entry["cell"] for entry in courses] == ["n0", "r0", "n1", "r1", "n2"]
@@ -295,5 +312,7 @@ def test_a_whole_study_that_is_stopped_and_goes_on(study, tmp_path, monkeypatch,
   *before_moving, pruned, again, end = courses[0]["alpha_gradient"]
   assert before_moving == [None, None] and min(pruned, again, end) > 0
   assert {entry["method"] for entry in lines.read(folder / "ranking.jsonl")} == {"r0"}
+  seen = [(entry["layers"], entry["cell"], entry["alpha_updates"] > 0) for entry in lines.read(folder / "noise.jsonl")]
+  assert seen == [(1, "n0", True), (2, "r0", True), (3, "n1", True), (4, "r1", True), (5, "n2", True)]
   assert compare.main([*flags, "--repeat=main/lfr_darts/0"]) == 0
   assert '"same": true' in capsys.readouterr().out
