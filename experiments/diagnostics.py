@@ -16,7 +16,8 @@ def course(job: Job, folder: pathlib.Path) -> list[Line]:
   """A line per iteration and cell of a job's search, none where it had no search.
 
   At `shares` of the iteration's updates: the alphas' `entropy` as a share of that of uniform ones, the edges that
-  `skip_connect` leads, as `skip_leads`, out of `edges`, and the mean norm of the alphas' gradient since the last.
+  `skip_connect` leads, as `skip_leads`, out of `edges`, and the mean norm of the alphas' gradient since the last. At
+  its end, `mixtures`, `[edges][operations]`.
   """
   if job.genotype is not None:
     return []
@@ -45,6 +46,7 @@ def course(job: Job, folder: pathlib.Path) -> list[Line]:
           "entropy": [round(float(entropy[max(k, 0)]), 4) for k in at],
           "skip_leads": [int(leads[max(k, 0)]) for k in at],
           "edges": one.weights.shape[1],
+          "mixtures": np.round(one.weights[-1], 3).tolist(),
           "alpha_gradient": _gradients(own, name, total),
           "skip_connects": outcome.skip_connects,
           "validation_accuracy": outcome.validation_accuracy,

@@ -102,6 +102,25 @@ def agreement(results: Sequence[Line], method: str) -> Agreement | None:
   return Agreement(float(np.mean(edges)), float(np.mean(same)) if same else 0.0) if edges else None
 
 
+def mixtures(courses: Sequence[Line], method: str) -> float | None:
+  """Correlation of two seeds' mixtures at the end of a search, in the mean over cells and pairs; None of one seed.
+
+  Zero where seeds have nothing in common, one where all operations of all edges are weighted alike.
+
+  Args:
+    courses: `diagnostics` of one group.
+    method: whose.
+  """
+  ends: dict[str, dict[int, np.ndarray]] = {}
+  for line in courses:
+    if line["method"] == method:
+      # What a cell ends with is that of the last iteration that searches it.
+      weights = np.array(line["mixtures"])
+      ends.setdefault(line["cell"], {})[line["seed"]] = (weights - weights.mean(axis=1, keepdims=True)).ravel()
+  pairs = [pair for seeds in ends.values() for pair in itertools.combinations(seeds.values(), 2)]
+  return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])) if pairs else None
+
+
 def _connections(cell: Cell) -> dict[tuple[int, int], str]:
   return {(source, target): alive[0] for source, target, alive in cell.connections}
 

@@ -46,7 +46,8 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
   if found["noise"]:
     tables.append(noise(found["noise"]))
   if found["main"]:
-    tables += [dominated(found["main"]), agreement(found["main"])]
+    own = [line for line in found["diagnostics"] if line["group"] == "main"]
+    tables += [dominated(found["main"]), agreement(found["main"], own)]
     if len(drawn := [line for line in found["main"] if line["method"] in CHANCE]) > 2:
       tables.append(traits(drawn))
   if found.get("pilot"):
@@ -125,17 +126,21 @@ def dominated(results: Sequence[Line]) -> Table:
   return Table("skip_connects", note, ("method", "what it is", "skip_connects", "cells of skip_connects"), rows)
 
 
-def agreement(results: Sequence[Line]) -> Table:
+def agreement(results: Sequence[Line], diagnostics: Sequence[Line]) -> Table:
   """How often seeds choose the same."""
   rows = []
   for method in METHODS:
     own = figures.agreement(results, method)
     if own:
-      rows.append((method, f"{100 * own.edges:.0f} %", f"{100 * own.operations:.0f} %"))
+      alike = figures.mixtures(diagnostics, method)
+      correlation = "" if alike is None else f"{alike:.2f}"
+      rows.append((method, f"{100 * own.edges:.0f} %", f"{100 * own.operations:.0f} %", correlation))
   note = (
-    "In the mean over pairs of seeds: connections that both cells have; of these, the ones with the same operation."
+    "In the mean over pairs of seeds: connections that both cells have; of these, the ones with the same operation; "
+    "the correlation of the mixtures at the end of the search, over the operations of all edges. Random genotypes show "
+    "what chance makes of the first two; of the third it makes zero."
   )
-  return Table("agreement of seeds", note, ("method", "connections", "operations"), rows)
+  return Table("agreement of seeds", note, ("method", "connections", "operations", "mixtures"), rows)
 
 
 def traits(results: Sequence[Line]) -> Table:

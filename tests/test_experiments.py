@@ -149,6 +149,18 @@ def test_agreement_of_two_seeds():
   assert figures.dominated(results[0]) == ["n0"]
 
 
+def test_agreement_of_two_seeds_mixtures():
+  end = lambda seed, cell, mixtures: {"method": "m", "seed": seed, "cell": cell, "mixtures": mixtures}
+  first, other = [[0.7, 0.2, 0.1], [0.2, 0.3, 0.5]], [[0.1, 0.2, 0.7], [0.5, 0.4, 0.1]]
+  courses = [end(0, "n0", first), end(0, "r0", other), end(0, "r0", first), end(1, "n0", first)]
+  assert figures.mixtures(courses[:3], "m") is None
+  assert figures.mixtures(courses, "m") == pytest.approx(1)  # Only `n0` has two seeds.
+  alike = figures.mixtures([*courses, end(1, "r0", first)], "m")
+  assert alike == pytest.approx(1)  # The last of seed 0's two iterations counts.
+  # (1 + -0.7948) / 2
+  assert figures.mixtures([*courses, end(1, "r0", other)], "m") == pytest.approx(0.1026, abs=1e-4)
+
+
 def test_tables_name_every_seed_and_the_difference():
   results = [line("lfr_darts", 0, 8.0), line("lfr_darts", 1, 8.0), line("darts", 1, 13.0), line("darts", 0, 11.0)]
   results.append(line("darts_v2", 0, 9.0, search_seconds=0.0, update_seconds=0.0))
