@@ -6,6 +6,9 @@ import pathlib
 
 import filelock
 
+from experiments import lines
+from experiments import study as studies
+
 
 @contextlib.contextmanager
 def claim(folder: pathlib.Path) -> Iterator[bool]:
@@ -16,6 +19,23 @@ def claim(folder: pathlib.Path) -> Iterator[bool]:
     held = None
   with held or contextlib.nullcontext():
     yield held is not None
+
+
+@contextlib.contextmanager
+def due(workdir: pathlib.Path, place: str, path: pathlib.Path, key: tuple[str, int]) -> Iterator[bool]:
+  """Whether a job is this process's to do, and says so: its file has no line of it, and no other process is at it.
+
+  Args:
+    workdir: of the study's runs.
+    place: of the job below it.
+    path: of the lines.
+    key: method and seed.
+  """
+  with claim(workdir / place) as mine:
+    own = mine and key not in studies.done(lines.read(path))
+    if own:
+      print(f"== {place}", flush=True)
+    yield own
 
 
 def turn(workdir: pathlib.Path) -> filelock.BaseFileLock:

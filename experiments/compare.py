@@ -67,14 +67,12 @@ def run_group(study: Study, name: str, workdir: pathlib.Path, results: pathlib.P
     print(f"== {name} waits until {first} is done, which its sizes are matched to", flush=True)
     return
   for job in studies.jobs(study, name, before):
-    with claims.claim(workdir / job.place) as mine:
-      if not mine or job.key in studies.done(lines.read(folder / f"{name}.jsonl")):
-        continue
-      print(f"== {job.place}", flush=True)
-      line, course = runner.run(job, workdir)
-      with claims.turn(workdir):
-        lines.add(folder / f"{name}.jsonl", [line])
-        lines.add(folder / "diagnostics.jsonl", course)
+    with claims.due(workdir, job.place, folder / f"{name}.jsonl", job.key) as own:
+      if own:
+        line, course = runner.run(job, workdir)
+        with claims.turn(workdir):
+          lines.add(folder / f"{name}.jsonl", [line])
+          lines.add(folder / "diagnostics.jsonl", course)
 
 
 def repeat(study: Study, place: str, results: pathlib.Path) -> bool:

@@ -10,14 +10,13 @@ import numpy as np
 
 from experiments import claims
 from experiments import lines
-from experiments import runner
+from experiments import watched
 from experiments.study import REFERENCE
 from experiments.study import Ranking
 from experiments.study import Study
 from experiments.study import method_config
 from lfr_darts_jax import pipeline
 from lfr_darts_jax import prune
-from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.files import write_atomically
 from lfr_darts_jax.genotype import Cell
@@ -72,7 +71,7 @@ def _try_candidates(config, ranking: Ranking, workdir):
       rng = np.random.default_rng([config.seed, 12])
       judged.extend((candidate, accuracy(candidate)) for candidate in draw(cell, ranking.candidates, rng))
 
-  found = runner.search(config, dataset, workdir, watch)
+  found = watched.search(config, dataset, workdir, watch)
   chosen = lambda cell: tuple(cell if cell.name == own.name else own for own in found.cells)
   return [
     {"supernet_accuracy": accuracy, "genotype": json.loads(Genotype(chosen(cell)).to_json())}
@@ -91,22 +90,17 @@ def draw(cell: Cell, count: int, rng: np.random.Generator) -> list[Cell]:
 
 def _accuracy(network: Network, state, dataset) -> Callable[[Cell], float]:
   """Accuracy of a supernet, from 0 to 1, in which one cell takes a derived cell's operations alone."""
-  mean, deviation = augment.statistics(dataset.train[0])
-  images, labels = dataset.test()
-  whole = len(labels) // BATCH
-  shaped = lambda values: jnp.asarray(values[: whole * BATCH]).reshape(whole, BATCH, *values.shape[1:])
+  arrays = watched.batches(dataset, BATCH)
 
   @jax.jit
   def count(state, mixtures, images, labels):
     def hits(batch):
       # Running statistics are those of the mixture; a lone operation needs its own.
-      normal = augment.normalize(batch[0], mean, deviation)
       variables = {"params": state.params, "batch_stats": state.batch_stats}
-      outputs, _ = network.apply(variables, normal, mixtures, True, mutable=["batch_stats"])
+      outputs, _ = network.apply(variables, batch[0], mixtures, True, mutable=["batch_stats"])
       return jnp.mean(jnp.argmax(outputs.logits, axis=-1) == batch[1])
 
     return jnp.mean(jax.lax.map(hits, (images, labels)))
 
-  arrays = shaped(images), shaped(labels)
   one_hot = lambda cell: jnp.asarray(cell.live(network.operations), jnp.float32)
   return lambda cell: float(count(state, {cell.name: one_hot(cell)}, *arrays))

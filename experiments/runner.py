@@ -2,23 +2,15 @@
 
 import json
 import pathlib
-import shutil
 from typing import Any
 
 import jax
-import ml_collections
 
 from experiments import diagnostics
 from experiments.lines import Line
 from experiments.study import Job
-from lfr_darts_jax import driver
 from lfr_darts_jax import kept
 from lfr_darts_jax import pipeline
-from lfr_darts_jax.data.sources import Dataset
-from lfr_darts_jax.genotype import Genotype
-from lfr_darts_jax.interrupt import Interrupt
-from lfr_darts_jax.metrics import Metrics
-from lfr_darts_jax.progress import Progress
 
 
 def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
@@ -39,25 +31,6 @@ def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
   genotype = kept.genotype(folder)
   assert genotype is not None
   return _line(job, folder, result, genotype), diagnostics.course(job, folder)
-
-
-def search(config: ml_collections.ConfigDict, dataset: Dataset, folder: pathlib.Path, watch: driver.Watch) -> Genotype:
-  """A search for a watcher, from the beginning, since what that one keeps is kept in this process alone.
-
-  Args:
-    config: its config.
-    dataset: its data.
-    folder: where its run lies; emptied first.
-    watch: see `driver.Search.run`.
-  """
-  shutil.rmtree(folder, ignore_errors=True)
-  folder.mkdir(parents=True)
-  metrics = Metrics(folder, config)
-  with Interrupt() as interrupt:
-    found, _ = driver.Search(config, dataset, folder, metrics, Progress({}), interrupt).run(watch)
-  metrics.close()
-  jax.clear_caches()
-  return found
 
 
 def _line(job, folder, result, genotype) -> dict[str, Any]:

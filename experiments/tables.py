@@ -15,8 +15,6 @@ from experiments.study import Study
 from lfr_darts_jax.config import DARTS_OPERATIONS
 
 GAP = 0.5  # Percentage points, of test error, that a comparison should be able to tell.
-
-
 ORDER = {"main": 0, "pilot": 2}  # Of groups in between: that of the study.
 CHANCE = ("random_layered", "random_repeated")
 
@@ -145,10 +143,12 @@ def agreement(results: Sequence[Line], diagnostics: Sequence[Line]) -> Table:
 
 def traits(results: Sequence[Line]) -> Table:
   """What goes with a low error among genotypes that nobody has chosen."""
+  genotypes = [lines.genotype(line).cells for line in results]
+  share = lambda cells, name: sum(cell.count(name) for cell in cells) / sum(len(cell.connections) for cell in cells)
   columns = {
     "parameters": [line["parameters"] for line in results],
     "multiply-adds": [line["multiply_adds"] for line in results],
-    **{name: [_share(line, name) for line in results] for name in DARTS_OPERATIONS if name != "none"},
+    **{name: [share(cells, name) for cells in genotypes] for name in DARTS_OPERATIONS if name != "none"},
   }
   accuracy = [-line["test_error"] for line in results]
   rows = [(name, _interval(figures.kendall(values, accuracy))) for name, values in columns.items()]
@@ -157,11 +157,6 @@ def traits(results: Sequence[Line]) -> Table:
     "their accuracy. Of an operation: its share of a genotype's connections."
   )
   return Table("what goes with accuracy", note, ("trait", "tau"), rows)
-
-
-def _share(line, operation):
-  cells = lines.genotype(line).cells
-  return sum(cell.count(operation) for cell in cells) / sum(len(cell.connections) for cell in cells)
 
 
 def ranking(results: Sequence[Line]) -> Table:

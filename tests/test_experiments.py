@@ -1,3 +1,4 @@
+import functools
 import json
 import pathlib
 import shutil
@@ -5,7 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,13 +23,16 @@ from experiments import pages
 from experiments import ranking
 from experiments import study as studies
 from experiments import tables
+from experiments import watched
 from experiments.study import Group
 from experiments.study import Ranking
 from experiments.study import Study
+from lfr_darts_jax import bilevel
 from lfr_darts_jax import pipeline
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.genotype import DARTS_V2
 from lfr_darts_jax.genotype import Cell
+from lfr_darts_jax.state import SearchState
 
 FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
 STUDIES = [path for path in FOLDER.glob("*.py") if "def get_study" in path.read_text()]
@@ -183,6 +190,36 @@ def test_a_derived_cell_is_drawn_once(config):
   cell = Cell.full("n0", "normal", 1, ("none", "skip_connect", "max_pool_3x3"))
   drawn = ranking.draw(cell, 4, np.random.default_rng(0))  # Two operations on each of two edges: all there are.
   assert len(set(drawn)) == 4 and all(c.derived for c in drawn)
+
+
+def test_gradients_by_every_batch(x64, supernet):
+  net = supernet(layout=("n0",), nodes=1, channels=2)
+  key = jax.random.PRNGKey(0)
+  state = SearchState(jnp.int32(3), net.params, net.batch_stats, net.alphas, net.live, (), (), key)
+  images, labels = jnp.stack([net.images, net.images[:, ::-1] + 0.5]), jnp.stack([net.labels, net.labels[::-1]])
+  found = noise.gradients(net.network, state, (images, labels))["n0"]
+  direction = np.random.default_rng(1).normal(size=net.alphas["n0"].shape)
+  loss = jax.jit(functools.partial(bilevel.supernet_loss, net.network, net.live))
+  for by_batch, *batch in zip(found, images, labels, strict=True):
+    at = lambda e: loss(
+      net.params, {"n0": net.alphas["n0"] + e * direction}, net.batch_stats, bilevel.Batch(*batch, key), None
+    )[0]
+    assert np.sum(by_batch * direction) == pytest.approx(float(at(1e-4) - at(-1e-4)) / 2e-4, rel=1e-4)
+
+
+def test_held_out_images_in_whole_batches():
+  images = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4, 1)
+  dataset = types.SimpleNamespace(train=(images, None), test=lambda: (images, np.arange(5)))
+  normal, labels = watched.batches(dataset, 2)
+  assert normal.shape == (2, 2, 4, 4, 1) and labels.tolist() == [[0, 1], [2, 3]]
+  np.testing.assert_allclose(normal.ravel(), (np.arange(64) - 39.5) / np.arange(80).std(), atol=1e-5)
+
+
+def test_noise_is_set_beside_the_updates():
+  measured = {"method": "darts", "seed": 0, "layers": 5, "batches": 9, "alpha_updates": 48}
+  results = [measured | {"cell": "normal", "noise_scale": 16.71}, measured | {"cell": "reduction", "noise_scale": None}]
+  table = tables.noise(results)
+  assert [row[3:] for row in table.rows] == [("normal", "16.7", "48"), ("reduction", "hidden", "48")]
 
 
 def test_noise_scale():
