@@ -63,13 +63,13 @@ def run_group(study: Study, name: str, workdir: pathlib.Path, results: pathlib.P
   folder = results / study.name
   before = found(study, results)
   first = study.groups[name].match
-  if first and next(studies.jobs(study, first, before), None):
-    print(f"== {name} waits until {first} is done, which its sizes are matched to", flush=True)
+  if first and any(job.method == studies.REFERENCE for job in studies.jobs(study, first, before)):
+    print(f"== {name} waits for {studies.REFERENCE} of {first}, which its sizes are matched to", flush=True)
     return
   for job in studies.jobs(study, name, before):
     with claims.due(workdir, job.place, folder / f"{name}.jsonl", job.key) as own:
       if own:
-        line, course = runner.run(job, workdir)
+        line, course = (job.line, []) if job.line else runner.run(job, workdir)
         with claims.turn(workdir):
           lines.add(folder / f"{name}.jsonl", [line])
           lines.add(folder / "diagnostics.jsonl", course)

@@ -19,7 +19,6 @@ from lfr_darts_jax.genotype import Genotype
 
 REFERENCE = "lfr_darts"  # Whom all others are compared with.
 TOLERANCE = 0.05  # Networks whose parameters differ by less count as equally large.
-MAX_CHANNELS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +75,23 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One method with one seed: a config, and a genotype where none is to be searched."""
+  """One method with one seed.
+
+  Attributes:
+    group: its name.
+    method: its name.
+    seed: of its search and its training.
+    config: of both.
+    genotype: where none is to be searched.
+    line: where the group that it is matched to has the very same network trained.
+  """
 
   group: str
   method: str
   seed: int
   config: ml_collections.ConfigDict
   genotype: Genotype | None
+  line: Line | None = None
 
   @property
   def place(self) -> str:
@@ -145,14 +154,17 @@ def job(study: Study, name: str, method: str, seed: int, found: Mapping[str, Seq
   """One job of a group, None where its network is as large as it should be; the rest as of `jobs`."""
   group = study.groups[name]
   config = method_config(study, method, seed, group.overrides)
-  if group.match:
-    genotype = _matched(config, method, seed, found[group.match])
-    if genotype is None:
-      return None
-  else:
+  if not group.match:
     given = METHODS[method].given
-    genotype = given(config, seed) if given else None
-  return Job(name, method, seed, config, genotype)
+    return Job(name, method, seed, config, given(config, seed) if given else None)
+  parameters = target(found[group.match])
+  line = next((own for own in found[group.match] if (own["method"], own["seed"]) == (method, seed)), None)
+  if line is None or matches(line, parameters):
+    return None
+  genotype, before = lines.genotype(line), config.network.channels
+  config.network.channels = _closest(config, genotype, parameters)
+  same = config.network.channels == before and group.overrides == study.groups[group.match].overrides
+  return Job(name, method, seed, config, genotype, line if same else None)
 
 
 def target(results: Sequence[Line]) -> int:
@@ -168,21 +180,17 @@ def matches(line: Line, parameters: int) -> bool:
   return abs(line["parameters"] / parameters - 1) <= TOLERANCE
 
 
-def _matched(config, method, seed, results):
-  """The genotype of a line that is not as large as it should be; sets its channels. None for any other."""
-  parameters = target(results)
-  line = next((own for own in results if (own["method"], own["seed"]) == (method, seed)), None)
-  if line is None or matches(line, parameters):
-    return None
-  genotype = lines.genotype(line)
+def _closest(config, genotype, parameters):
+  """The number of channels that brings a genotype's network closest to so many parameters."""
+  config = config.copy_and_resolve_references()
 
-  def size(channels):
+  def miss(channels):
     config.network.channels = channels
-    return pipeline.describe(config, genotype)["parameters"]
+    return abs(pipeline.describe(config, genotype)["parameters"] - parameters)
 
-  low, high = 2, MAX_CHANNELS
-  while high - low > 1:
-    middle = (low + high) // 2
-    low, high = (middle, high) if size(middle) <= parameters else (low, middle)
-  config.network.channels = min((low, high), key=lambda channels: abs(size(channels) - parameters))
-  return genotype
+  channels = config.network.channels
+  least = miss(channels)
+  for step in (1, -1):
+    while channels + step > 1 and (other := miss(channels + step)) < least:
+      channels, least = channels + step, other
+  return channels

@@ -108,6 +108,10 @@ def test_networks_of_another_size_are_matched(study):
   ]
   (job,) = studies.jobs(study, "matched", {"main": main})
   assert (job.place, job.config.network.channels, job.genotype) == ("matched/random_layered/0", 9, small)
+  assert job.line is None
+  near = line("random_layered", 0, parameters=round(size(4) * 1.06), genotype=small)
+  (job,) = studies.jobs(study, "matched", {"main": [line("lfr_darts", 0, parameters=base), near]})
+  assert (job.config.network.channels, job.line) == (4, near)  # No other number of channels comes closer.
   table = tables.matched([line("random_layered", 0, 12.0, parameters=wanted)], main)
   assert [row[:3] for row in table.rows] == [("lfr_darts", "1", "10.00"), ("random_layered", "2", "11.00 ± 1.41")]
   with pytest.raises(UsageError, match="there is no lfr_darts yet"):
@@ -293,9 +297,10 @@ def test_several_processes_share_the_jobs(study, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(compare.runner, "run", run)
   with claims.claim(tmp_path / "main/random_layered/1") as mine:
     assert mine
-    compare.run_group(study, "main", tmp_path, results)
     compare.run_group(study, "matched", tmp_path, results)
-  assert began == ["main/lfr_darts/0"] and "matched waits until main is done" in capsys.readouterr().out
+    assert not began and "matched waits for lfr_darts of main" in capsys.readouterr().out
+    compare.run_group(study, "main", tmp_path, results)
+  assert began == ["main/lfr_darts/0"]
   compare.run_group(study, "main", tmp_path, results)
   assert began[1:] == ["main/random_layered/1"]
   assert [(found["method"], found["seed"], "more" in found) for found in lines.read(path)] == [
