@@ -46,8 +46,10 @@ def difference(values: Sequence[float], reference: Sequence[float]) -> Interval 
   return _bootstrap((values, reference), statistic, paired=False)
 
 
-def kendall(first: Sequence[float], second: Sequence[float]) -> Interval:
-  """Kendall's tau-b of pairs, with its percentile bootstrap interval."""
+def kendall(first: Sequence[float], second: Sequence[float]) -> Interval | None:
+  """Kendall's tau-b of pairs, with its percentile bootstrap interval; None of fewer than two."""
+  if len(first) < 2:
+    return None
 
   def statistic(a, b):
     tau = stats.kendalltau(a, b).statistic

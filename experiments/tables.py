@@ -243,5 +243,5 @@ def courses(diagnostics: Sequence[Line]) -> Table:
   return Table("course of the searches", note, header, rows)
 
 
-def _interval(interval: figures.Interval) -> str:
-  return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+def _interval(interval: figures.Interval | None) -> str:
+  return "none yet" if interval is None else f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"

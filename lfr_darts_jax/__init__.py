@@ -4,6 +4,8 @@ import importlib
 from typing import TYPE_CHECKING
 from typing import Any
 
+from lfr_darts_jax import xla
+
 if TYPE_CHECKING:
   from lfr_darts_jax.config import get_config
   from lfr_darts_jax.pipeline import search
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["get_config", "load", "search", "train"]
 _HOMES = {"get_config": "config", "load": "predictor", "search": "pipeline", "train": "pipeline"}
+
+xla.set_flags()
 
 
 def __getattr__(name: str) -> Any:

@@ -144,6 +144,9 @@ def test_rank_correlation():
   tau = figures.kendall([1, 2, 3, 4], [1, 2, 4, 3])
   assert tau.value == pytest.approx(4 / 6) and -1 <= tau.low <= tau.value <= tau.high <= 1  # Five pairs of six agree.
   assert tuple(figures.kendall(range(12), range(12))) == pytest.approx((1, 1, 1))
+  only = line("n1", 0, supernet_accuracy=0.25)
+  table = tables.ranking([only])
+  assert "tau none yet" in table.note and table.rows == [("0", "25.00", "90.00", "1,000")]
 
 
 def test_agreement_of_two_seeds():
