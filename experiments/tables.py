@@ -1,5 +1,6 @@
 """The tables of a study, out of its lines of results."""
 
+import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import statistics
@@ -58,10 +59,11 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
 def comparison(name: str, results: Sequence[Line]) -> Table:
   """Methods of one group, each against `REFERENCE`."""
   rows = [_row(method, results, results) for method in METHODS if figures.of(results, method, "seed")]
+  devices = collections.Counter(line["device"] for line in results)
   note = (
     "Test error in percent: mean and standard deviation over the seeds; less that of lfr_darts, with the 95 % "
     "bootstrap interval of the difference; every seed. Times are means per search, in seconds: in all, and of updates "
-    "alone."
+    f"alone. Trained on {', '.join(f'{name} ({count})' for name, count in sorted(devices.items()))}."
   )
   header = ("method", "seeds", "test error", "less lfr_darts", "parameters", "search", "updates", "every seed")
   return Table(name, note, header, rows)

@@ -51,7 +51,7 @@ def study(config):
 
 
 def line(method, seed, error=10.0, parameters=1000, genotype=DARTS_V2, **more):
-  common = {"search_seconds": 100.0, "update_seconds": 60.0, "multiply_adds": 5}
+  common = {"search_seconds": 100.0, "update_seconds": 60.0, "multiply_adds": 5, "device": "cpu"}
   found = {"method": method, "seed": seed, "test_error": error, "parameters": parameters}
   return common | found | {"genotype": json.loads(genotype.to_json())} | more
 
@@ -177,13 +177,14 @@ def test_agreement_of_two_seeds_mixtures():
 
 def test_tables_name_every_seed_and_the_difference():
   results = [line("lfr_darts", 0, 8.0), line("lfr_darts", 1, 8.0), line("darts", 1, 13.0), line("darts", 0, 11.0)]
-  results.append(line("darts_v2", 0, 9.0, search_seconds=0.0, update_seconds=0.0))
+  results.append(line("darts_v2", 0, 9.0, search_seconds=0.0, update_seconds=0.0, device="NVIDIA H200"))
   table = tables.comparison("main", results)
   assert table.rows == [
     ("lfr_darts", "2", "8.00 ± 0.00", "", "1,000", "100", "60", "8.00 8.00"),
     ("darts", "2", "12.00 ± 1.41", "+4.00 [+3.00, +5.00]", "1,000", "100", "60", "11.00 13.00"),
     ("darts_v2", "1", "9.00", "", "1,000", "none", "none", "9.00"),
   ]
+  assert table.note.endswith("Trained on NVIDIA H200 (1), cpu (4).")
 
 
 def test_traits_of_random_genotypes():
