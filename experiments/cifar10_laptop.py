@@ -20,7 +20,8 @@ MAIN = {
   "pdarts": 3,
   "lfr_darts_order2": 3,
 }
-ABLATIONS = ("lfr_darts", "all_at_once", "nothing_inherited", "no_warmup", "two_searched_copies")
+# Six seeds where three looked different, to tell whether they are.
+ABLATIONS = {"lfr_darts": 6, "all_at_once": 3, "nothing_inherited": 6, "no_warmup": 3, "two_searched_copies": 3}
 HELD_OUT = {"data.validation_fraction": 0.2}
 PILOT = {"darts_v2": 5, "random_layered": 3, "slow_alphas": 1, "lfr_darts": 1}
 # The pilot's searches took so long that all others have three fifths of its updates, and alphas that move faster.
@@ -31,7 +32,7 @@ GROUPS = {
   "pilot": Group(PILOT, HELD_OUT | LONGER),
   "main": Group(MAIN),
   # On held-out images, so that the method may change by what they show.
-  "ablations": Group(dict.fromkeys(ABLATIONS, 3), HELD_OUT),
+  "ablations": Group(ABLATIONS, HELD_OUT),
   "matched": Group(MAIN, match="main"),
 }
 RANKING = Ranking("n1", 12, HELD_OUT)
