@@ -21,9 +21,9 @@ MAIN = {
   "lfr_darts_order2": 3,
 }
 # Six seeds where three looked different, to tell whether they are.
-ABLATIONS = {"lfr_darts": 6, "all_at_once": 3, "nothing_inherited": 6, "no_warmup": 3, "two_searched_copies": 3}
+ABLATIONS = {"lfr_darts": 6, "inherited": 6, "all_at_once": 3, "no_warmup": 3, "two_searched_copies": 3}
 HELD_OUT = {"data.validation_fraction": 0.2}
-PILOT = {"darts_v2": 5, "random_layered": 3, "slow_alphas": 1, "lfr_darts": 1}
+PILOT = {"darts_v2": 5, "random_layered": 3}
 # The pilot's searches took so long that all others have three fifths of its updates, and alphas that move faster.
 LONGER = {"data.search_fraction": 0.064, "search.alpha_learning_rate": 6e-3}
 # Four times the updates, about the computing of a search of `darts`; alphas that can move as far as they did.

@@ -57,7 +57,9 @@ METHODS = {
   ),
   "darts_v2": Method("DARTS's published cells of order 2", {"plan.name": "darts"}, given=lambda *_: DARTS_V2),
   "all_at_once": Method("lfr_darts without rounds of pruning", {"prune.rounds": ()}),
-  "nothing_inherited": Method("lfr_darts with fresh weights in every supernet", {"plan.inherit_weights": False}),
+  "inherited": Method(
+    "lfr_darts whose supernets start from the weights of the one before", {"plan.inherit_weights": True}
+  ),
   "no_warmup": Method("lfr_darts whose alphas move from the first update", {"search.warmup_fraction": 0.0}),
   "slow_alphas": Method("lfr_darts with the rate of the alphas that a search in one iteration has", slow_alphas=True),
   "two_searched_copies": Method("lfr_darts with two layers of the searched cell", {"plan.searched_copies": 2}),

@@ -32,7 +32,7 @@ class Iteration:
   searched: tuple[str, ...]
   rounds: tuple[tuple[float, int], ...] = ()
   keep: int = 1
-  inherit: bool = True
+  inherit: bool = False
   skip_dropout: float | None = None
 
   def round_steps(self, updates: int) -> list[tuple[int, int]]:
@@ -142,7 +142,7 @@ def _pdarts(config):
   # Chen et al., "Progressive differentiable architecture search", ICCV 2019: deeper supernets, fewer candidates,
   # fresh weights and alphas in each; dropout on skip_connects and a cap on their number.
   iterations = tuple(
-    Iteration(genotype.staged_layout(_DARTS_STAGES, layers), _DARTS_CELLS, _rounds(config, ()), keep, False, rate)
+    Iteration(genotype.staged_layout(_DARTS_STAGES, layers), _DARTS_CELLS, _rounds(config, ()), keep, skip_dropout=rate)
     for layers, keep, rate in zip(config.plan.pdarts_layers, (5, 3, 1), config.plan.pdarts_skip_dropout, strict=True)
   )
   return Plan(_cells(config, _DARTS_CELLS), iterations, config.plan.pdarts_max_skip_connects)
