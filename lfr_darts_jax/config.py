@@ -108,7 +108,7 @@ FIELDS: dict[str, Field] = {
     "plan.name": _choice("lfr_darts", ("lfr_darts", "darts", "pdarts", "joint"), "which cells are searched, in which order"),
     "plan.derived_copies": _integer(1, 1, "layers of every derived normal cell in the supernet; the paper: 'increasing the number of this cell'; our choice 2, digits 1", 20),
     "plan.searched_copies": _integer(1, 1, "layers of the searched normal cell, which share its alphas; our choice 2, small configs 1", 20),
-    "plan.inherit_weights": _flag(False, "whether a deeper supernet starts from the weights of the one before; our choice"),
+    "plan.inherit_weights": _flag(False, "whether a deeper supernet starts from the weights of the one before; our choice, no by docs/evidence.md"),
     "plan.pdarts_layers": Field((5, 11, 17), tuple, "three increasing depths of at least 3", lambda v: len(v) == 3 and all(type(n) is int for n in v) and 3 <= v[0] < v[1] < v[2] <= 100, "layers per stage of pdarts (P-DARTS, section 4.2)"),
     "plan.pdarts_skip_dropout": Field((0.0, 0.4, 0.7), tuple, "three rates from 0 to 0.99", lambda v: len(v) == 3 and all(type(r) in (int, float) and 0 <= r <= 0.99 for r in v), "initial dropout on skip_connect per stage of pdarts (P-DARTS, section 4.2)"),
     "plan.pdarts_max_skip_connects": _integer(2, 0, "cap of skip_connects in a normal cell of pdarts (P-DARTS, section 3.3)", 100),

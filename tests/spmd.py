@@ -102,6 +102,7 @@ def run():
   config = tiny_config()
   config.search.update(operations=OPERATIONS, nodes=1, batch_size=32)
   config.prune.rounds = ((0.5, 2),)
+  config.plan.inherit_weights = True
   config.data.search_fraction = 0.3
   results, losses = [], []
   with tempfile.TemporaryDirectory() as folder:

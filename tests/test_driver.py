@@ -78,6 +78,8 @@ def tiny_search():
   # Few operations keep the compilations short.
   config.search.operations = ("none", "skip_connect", "dil_conv_3x3")
   config.prune.rounds = ((0.5, 2),)
+  # What a search without it does, this does too.
+  config.plan.inherit_weights = True
   return config
 
 
@@ -242,6 +244,12 @@ def test_a_batch_larger_than_a_half(tiny, tmp_path):
   tiny.search.batch_size = 100
   with pytest.raises(UsageError, match="config.search.batch_size: 100"):
     search(tiny, tmp_path)
+
+
+def test_by_default_every_supernet_starts_fresh(tiny, tmp_path, monkeypatch):
+  tiny.plan.inherit_weights = tiny_config().plan.inherit_weights
+  monkeypatch.setattr(driver.deepen, "inherit", lambda *_: pytest.fail("weights are inherited"))
+  search(tiny, tmp_path)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ BUDGET = (
   "--config.search.operations=('none','skip_connect','dil_conv_3x3')",
   "--config.search.updates_per_dispatch=1",
   "--config.prune.rounds=((0.5,2),)",
+  "--config.plan.inherit_weights=True",
   "--config.data.search_fraction=0.1",
   "--config.network.channels=4",
   "--config.network.layers=5",
