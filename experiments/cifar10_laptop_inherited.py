@@ -8,12 +8,11 @@ Its pilot set the budgets, and its ablations are why weights are fresh now: `doc
 import dataclasses
 
 from experiments import cifar10_laptop
+from experiments.cifar10_laptop import ABLATIONS
 from experiments.cifar10_laptop import HELD_OUT
 from experiments.cifar10_laptop import LONGER
 from experiments.cifar10_laptop import PILOT
 from experiments.study import Group
-
-ABLATIONS = {"lfr_darts": 6, "all_at_once": 3, "no_warmup": 3, "two_searched_copies": 3}
 
 
 def get_study():
@@ -23,6 +22,6 @@ def get_study():
   groups = {
     **study.groups,
     "pilot": Group(PILOT | {"slow_alphas": 1, "lfr_darts": 1}, HELD_OUT | LONGER),
-    "ablations": Group(ABLATIONS, HELD_OUT),
+    "ablations": Group({name: seeds for name, seeds in ABLATIONS.items() if name != "inherited"}, HELD_OUT),
   }
   return dataclasses.replace(study, name="cifar10_laptop_inherited", groups=groups)
