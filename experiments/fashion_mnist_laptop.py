@@ -8,6 +8,8 @@ from experiments import cifar10_laptop
 from experiments.study import Group
 from experiments.study import Study
 
+MAIN = {"lfr_darts": 5, "darts": 5, "random_layered": 10}
+
 
 def get_study():
   """The study."""
@@ -17,5 +19,5 @@ def get_study():
     name="fashion_mnist_laptop",
     config=config,
     search_epochs=cifar10_laptop.SEARCH_EPOCHS,
-    groups={"main": Group({"lfr_darts": 5, "darts": 5, "random_layered": 10})},
+    groups={"main": Group(MAIN), "matched": Group(MAIN, match="main")},
   )
