@@ -33,8 +33,10 @@ def errors(results: Sequence[Line], key: str, label: str) -> Figure:
 def operations(results: Sequence[Line]) -> Figure:
   """The operations of every stage's cell, method by method, in the mean over the seeds."""
   shown = [method for method in METHODS if figures.of(results, method, "seed")]
-  figure = Figure(figsize=(11, 2.6 * -(-len(shown) // 4) + 0.6), layout="constrained")
-  grid = figure.subplots(-(-len(shown) // 4), 4, sharey=True, squeeze=False)
+  columns = min(len(shown), 4)
+  rows = -(-len(shown) // columns)
+  figure = Figure(figsize=(2.75 * columns, 2.6 * rows + 0.6), layout="constrained")
+  grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
   names = [name for name in DARTS_OPERATIONS if name != "none"]
   for axes, method in zip(grid.flat, shown, strict=False):
     counts = figures.operations(results, method)
