@@ -18,6 +18,7 @@ from lfr_darts_jax.config import DARTS_OPERATIONS
 GAP = 0.5  # Percentage points, of test error, that a comparison should be able to tell.
 ORDER = {"main": 0, "pilot": 2}  # Of groups in between: that of the study.
 CHANCE = ("random_layered", "random_repeated")
+TIMES = ("search_seconds", "update_seconds")
 
 
 class Table(NamedTuple):
@@ -72,11 +73,14 @@ def comparison(name: str, results: Sequence[Line]) -> Table:
 def matched(results: Sequence[Line], main: Sequence[Line]) -> Table:
   """The comparison at equal parameters: networks that were as large anyway, and those trained again."""
   parameters = studies.target(main)
-  table = comparison("matched", [*results, *(line for line in main if studies.matches(line, parameters))])
+  # A network trained again is of the search that its genotype comes from.
+  times = {(line["method"], line["seed"]): {key: line[key] for key in TIMES} for line in main}
+  again = [line | times[line["method"], line["seed"]] for line in results]
+  table = comparison("matched", [*again, *(line for line in main if studies.matches(line, parameters))])
   note = (
     f"As above, for networks of {parameters:,} parameters, the median of lfr_darts: those within "
     f"{100 * studies.TOLERANCE:.0f} % as they were, the others trained again with the number of channels that comes "
-    "closest."
+    "closest. Times are those of the searches in main."
   )
   return table._replace(title="at equal parameters", note=note)
 
@@ -93,8 +97,7 @@ def _row(method, results, reference):
     f"{statistics.mean(errors):.2f}" + ("" if spread is None else f" ± {spread:.2f}"),
     "" if gap is None else f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
     f"{mean('parameters'):,.0f}",
-    seconds("search_seconds"),
-    seconds("update_seconds"),
+    *map(seconds, TIMES),
     " ".join(f"{error:.2f}" for error in errors),
   )
 

@@ -114,6 +114,9 @@ def test_networks_of_another_size_are_matched(study):
   assert (job.config.network.channels, job.line) == (4, near)  # No other number of channels comes closer.
   table = tables.matched([line("random_layered", 0, 12.0, parameters=wanted)], main)
   assert [row[:3] for row in table.rows] == [("lfr_darts", "1", "10.00"), ("random_layered", "2", "11.00 ± 1.41")]
+  searched = [line("lfr_darts", 0, search_seconds=8.0), line("lfr_darts", 1, parameters=2000, search_seconds=40.0)]
+  (row,) = tables.matched([line("lfr_darts", 1, search_seconds=0.0)], searched).rows
+  assert row[5] == "24"  # Of the searches, though none came before the second training.
   with pytest.raises(UsageError, match="there is no lfr_darts yet"):
     list(studies.jobs(study, "matched", {"main": []}))
 
