@@ -64,3 +64,5 @@ METHODS = {
   "slow_alphas": Method("lfr_darts with the rate of the alphas that a search in one iteration has", slow_alphas=True),
   "two_searched_copies": Method("lfr_darts with two layers of the searched cell", {"plan.searched_copies": 2}),
 }
+SEARCHED = tuple(name for name, method in METHODS.items() if method.given is None)
+CHANCE = tuple(name for name, method in METHODS.items() if method.given is random_genotype)

@@ -12,7 +12,7 @@ from experiments import plots
 from experiments import tables
 from experiments.lines import Line
 from experiments.study import Study
-from experiments.tables import Table
+from experiments.table import Table
 from lfr_darts_jax.files import write_atomically
 from lfr_darts_jax.report import drawing
 

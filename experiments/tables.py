@@ -1,33 +1,21 @@
-"""The tables of a study, out of its lines of results."""
+"""The tables of a study, out of its lines of results: the comparisons, and those that explain them."""
 
-import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import statistics
-from typing import NamedTuple
 
+from experiments import comparisons
 from experiments import figures
 from experiments import lines
-from experiments import study as studies
 from experiments.lines import Line
+from experiments.methods import CHANCE
 from experiments.methods import METHODS
-from experiments.study import REFERENCE
 from experiments.study import Study
+from experiments.table import Table
+from experiments.table import interval_text
 from lfr_darts_jax.config import DARTS_OPERATIONS
 
-GAP = 0.5  # Percentage points, of test error, that a comparison should be able to tell.
 ORDER = {"main": 0, "pilot": 2}  # Of groups in between: that of the study.
-CHANCE = ("random_layered", "random_repeated")
-TIMES = ("search_seconds", "update_seconds")
-
-
-class Table(NamedTuple):
-  """A table: what it shows, its columns, and its rows as text."""
-
-  title: str
-  note: str
-  header: Sequence[str]
-  rows: Sequence[Sequence[str]]
 
 
 def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]:
@@ -37,10 +25,16 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
     group = study.groups[name]
     if not found[name]:
       continue
-    table = matched(found[name], found[group.match]) if group.match else comparison(name, found[name])
+    if group.match:
+      table = comparisons.matched(found[name], found[group.match])
+    else:
+      table = comparisons.comparison(name, found[name])
     if group.overrides.get("data.validation_fraction"):
       table = table._replace(title=f"{name}, tested on a held-out part of the train split")
     tables.append(table)
+  if found["main"]:
+    again = [line for name, group in study.groups.items() if group.match == "main" for line in found[name]]
+    tables.append(comparisons.chance(found["main"], again))
   if found["ranking"]:
     tables.append(ranking(found["ranking"]))
   if found["noise"]:
@@ -51,69 +45,10 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
     if len(drawn := [line for line in found["main"] if line["method"] in CHANCE]) > 2:
       tables.append(traits(drawn))
   if found.get("pilot"):
-    tables.append(spread(found["pilot"]))
+    tables.append(comparisons.spread(found["pilot"]))
   if found["diagnostics"]:
     tables.append(courses(found["diagnostics"]))
   return tables
-
-
-def comparison(name: str, results: Sequence[Line]) -> Table:
-  """Methods of one group, each against `REFERENCE`."""
-  rows = [_row(method, results, results) for method in METHODS if figures.of(results, method, "seed")]
-  devices = collections.Counter(line["device"] for line in results)
-  note = (
-    "Test error in percent: mean and standard deviation over the seeds; less that of lfr_darts, with the 95 % "
-    "bootstrap interval of the difference; every seed. Times are means per search, in seconds: in all, and of updates "
-    f"alone. Trained on {', '.join(f'{name} ({count})' for name, count in sorted(devices.items()))}."
-  )
-  header = ("method", "seeds", "test error", "less lfr_darts", "parameters", "search", "updates", "every seed")
-  return Table(name, note, header, rows)
-
-
-def matched(results: Sequence[Line], main: Sequence[Line]) -> Table:
-  """The comparison at equal parameters: networks that were as large anyway, and those trained again."""
-  parameters = studies.target(main)
-  # A network trained again is of the search that its genotype comes from.
-  times = {(line["method"], line["seed"]): {key: line[key] for key in TIMES} for line in main}
-  again = [line | times[line["method"], line["seed"]] for line in results]
-  table = comparison("matched", [*again, *(line for line in main if studies.matches(line, parameters))])
-  note = (
-    f"As above, for networks of {parameters:,} parameters, the median of lfr_darts: those within "
-    f"{100 * studies.TOLERANCE:.0f} % as they were, the others trained again with the number of channels that comes "
-    "closest. Times are those of the searches in main."
-  )
-  return table._replace(title="at equal parameters", note=note)
-
-
-def _row(method, results, reference):
-  errors = figures.of(results, method, "test_error")
-  gap = None if method == REFERENCE else figures.difference(errors, figures.of(reference, REFERENCE, "test_error"))
-  spread = figures.deviation(errors)
-  mean = lambda key: statistics.mean(figures.of(results, method, key))
-  seconds = lambda key: f"{mean(key):.0f}" if mean(key) else "none"
-  return (
-    method,
-    str(len(errors)),
-    f"{statistics.mean(errors):.2f}" + ("" if spread is None else f" ± {spread:.2f}"),
-    "" if gap is None else f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
-    f"{mean('parameters'):,.0f}",
-    *map(seconds, TIMES),
-    " ".join(f"{error:.2f}" for error in errors),
-  )
-
-
-def spread(results: Sequence[Line]) -> Table:
-  """What training seeds alone make of one genotype, and the seeds that a difference therefore needs."""
-  rows = []
-  for method in METHODS:
-    errors = figures.of(results, method, "test_error")
-    if len(errors) > 1:
-      own = figures.deviation(errors)
-      genotypes = {str(line["genotype"]) for line in results if line["method"] == method}
-      kind = "one genotype" if len(genotypes) == 1 else "a genotype per seed"
-      rows.append((method, kind, str(len(errors)), f"{own:.2f}", str(figures.seeds_needed(own, GAP))))
-  note = f"Seeds per method at which a t-test at 5 % finds a difference of {GAP} points four times in five."
-  return Table("pilot: spread", note, ("method", "networks", "seeds", "standard deviation", "seeds needed"), rows)
 
 
 def dominated(results: Sequence[Line]) -> Table:
@@ -156,7 +91,7 @@ def traits(results: Sequence[Line]) -> Table:
     **{name: [share(cells, name) for cells in genotypes] for name in DARTS_OPERATIONS if name != "none"},
   }
   accuracy = [-line["test_error"] for line in results]
-  rows = [(name, _interval(figures.kendall(values, accuracy))) for name, values in columns.items()]
+  rows = [(name, interval_text(figures.kendall(values, accuracy))) for name, values in columns.items()]
   note = (
     f"Kendall's tau, with its 95 % bootstrap interval, between a trait of the {len(results)} random genotypes and "
     "their accuracy. Of an operation: its share of a genotype's connections."
@@ -170,8 +105,8 @@ def ranking(results: Sequence[Line]) -> Table:
   size = figures.kendall([line["parameters"] for line in results], [100 - line["test_error"] for line in results])
   note = (
     f"{len(results)} derived cells {results[0]['method']}: accuracy in the supernet against that of the network "
-    f"trained with it, both on the same held-out images. Kendall's tau {_interval(tau)}, 95 % bootstrap interval; that "
-    f"of the parameters against the accuracy after training: {_interval(size)}."
+    f"trained with it, both on the same held-out images. Kendall's tau {interval_text(tau)}, 95 % bootstrap interval; "
+    f"that of the parameters against the accuracy after training: {interval_text(size)}."
   )
   rows = [
     (
@@ -246,7 +181,3 @@ def courses(diagnostics: Sequence[Line]) -> Table:
     "accuracy, %",
   )
   return Table("course of the searches", note, header, rows)
-
-
-def _interval(interval: figures.Interval | None) -> str:
-  return "none yet" if interval is None else f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"

@@ -15,6 +15,7 @@ import pytest
 
 from experiments import claims
 from experiments import compare
+from experiments import comparisons
 from experiments import figures
 from experiments import lines
 from experiments import methods
@@ -112,10 +113,10 @@ def test_networks_of_another_size_are_matched(study):
   near = line("random_layered", 0, parameters=round(size(4) * 1.06), genotype=small)
   (job,) = studies.jobs(study, "matched", {"main": [line("lfr_darts", 0, parameters=base), near]})
   assert (job.config.network.channels, job.line) == (4, near)  # No other number of channels comes closer.
-  table = tables.matched([line("random_layered", 0, 12.0, parameters=wanted)], main)
+  table = comparisons.matched([line("random_layered", 0, 12.0, parameters=wanted)], main)
   assert [row[:3] for row in table.rows] == [("lfr_darts", "1", "10.00"), ("random_layered", "2", "11.00 ± 1.41")]
   searched = [line("lfr_darts", 0, search_seconds=8.0), line("lfr_darts", 1, parameters=2000, search_seconds=40.0)]
-  (row,) = tables.matched([line("lfr_darts", 1, search_seconds=0.0)], searched).rows
+  (row,) = comparisons.matched([line("lfr_darts", 1, search_seconds=0.0)], searched).rows
   assert row[5] == "24"  # Of the searches, though none came before the second training.
   with pytest.raises(UsageError, match="there is no lfr_darts yet"):
     list(studies.jobs(study, "matched", {"main": []}))
@@ -181,13 +182,30 @@ def test_agreement_of_two_seeds_mixtures():
 def test_tables_name_every_seed_and_the_difference():
   results = [line("lfr_darts", 0, 8.0), line("lfr_darts", 1, 8.0), line("darts", 1, 13.0), line("darts", 0, 11.0)]
   results.append(line("darts_v2", 0, 9.0, search_seconds=0.0, update_seconds=0.0, device="NVIDIA H200"))
-  table = tables.comparison("main", results)
+  table = comparisons.comparison("main", results)
   assert table.rows == [
     ("lfr_darts", "2", "8.00 ± 0.00", "", "1,000", "100", "60", "8.00 8.00"),
     ("darts", "2", "12.00 ± 1.41", "+4.00 [+3.00, +5.00]", "1,000", "100", "60", "11.00 13.00"),
     ("darts_v2", "1", "9.00", "", "1,000", "none", "none", "9.00"),
   ]
   assert table.note.endswith("Trained on NVIDIA H200 (1), cpu (4).")
+
+
+def test_all_searches_against_chance():
+  main = [
+    line("lfr_darts", 0, 10.0),
+    line("darts", 0, 11.0, parameters=2000),
+    line("random_layered", 0, 13.0),
+    line("random_repeated", 0, 16.0),
+    line("darts_v2", 0, 90.0),
+  ]
+  table = comparisons.chance(main, [line("darts", 0, 14.0)])
+  alike, equal = table.rows
+  assert alike[:5] == ("as they are", "2", "10.50 ± 0.71", "2", "14.50 ± 2.12") and alike[5].startswith(
+    "-4.00 [-6.00, "
+  )
+  assert equal[:5] == ("at equal parameters", "2", "12.00 ± 2.83", "2", "14.50 ± 2.12")
+  assert comparisons.chance(main[:2], []).rows == [("as they are", "2", "10.50 ± 0.71", "0", "", "none yet")]
 
 
 def test_traits_of_random_genotypes():

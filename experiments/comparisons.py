@@ -1,0 +1,108 @@
+"""The tables that set methods against each other: seed by seed, at equal parameters, against chance."""
+
+import collections
+from collections.abc import Sequence
+import statistics
+
+from experiments import figures
+from experiments import study as studies
+from experiments.lines import Line
+from experiments.methods import CHANCE
+from experiments.methods import METHODS
+from experiments.methods import SEARCHED
+from experiments.study import REFERENCE
+from experiments.table import Table
+from experiments.table import interval_text
+
+GAP = 0.5  # Percentage points, of test error, that a comparison should be able to tell.
+TIMES = ("search_seconds", "update_seconds")
+
+
+def comparison(name: str, results: Sequence[Line]) -> Table:
+  """Methods of one group, each against `REFERENCE`."""
+  rows = [_row(method, results, results) for method in METHODS if figures.of(results, method, "seed")]
+  devices = collections.Counter(line["device"] for line in results)
+  note = (
+    "Test error in percent: mean and standard deviation over the seeds; less that of lfr_darts, with the 95 % "
+    "bootstrap interval of the difference; every seed. Times are means per search, in seconds: in all, and of updates "
+    f"alone. Trained on {', '.join(f'{name} ({count})' for name, count in sorted(devices.items()))}."
+  )
+  header = ("method", "seeds", "test error", "less lfr_darts", "parameters", "search", "updates", "every seed")
+  return Table(name, note, header, rows)
+
+
+def matched(results: Sequence[Line], main: Sequence[Line]) -> Table:
+  """The comparison at equal parameters: networks that were as large anyway, and those trained again."""
+  parameters = studies.target(main)
+  table = comparison("matched", at_equal_parameters(results, main))
+  note = (
+    f"As above, for networks of {parameters:,} parameters, the median of lfr_darts: those within "
+    f"{100 * studies.TOLERANCE:.0f} % as they were, the others trained again with the number of channels that comes "
+    "closest. Times are those of the searches in main."
+  )
+  return table._replace(title="at equal parameters", note=note)
+
+
+def at_equal_parameters(results: Sequence[Line], main: Sequence[Line]) -> list[Line]:
+  """Those of `main` that are as large as `REFERENCE` anyway, and those trained again, with their search's times."""
+  parameters = studies.target(main)
+  # A network trained again is of the search that its genotype comes from.
+  times = {(line["method"], line["seed"]): {key: line[key] for key in TIMES} for line in main}
+  again = [line | times[line["method"], line["seed"]] for line in results]
+  return [*again, *(line for line in main if studies.matches(line, parameters))]
+
+
+def chance(main: Sequence[Line], again: Sequence[Line]) -> Table:
+  """All searches together against all random genotypes, as they are and, where some were trained `again`, alike."""
+  sets = {"as they are": main}
+  if again:
+    sets["at equal parameters"] = at_equal_parameters(again, main)
+  rows = []
+  for name, results in sets.items():
+    searched, drawn = (
+      [line["test_error"] for line in results if line["method"] in those] for those in (SEARCHED, CHANCE)
+    )
+    rows.append((name, *_cells(searched), *_cells(drawn), interval_text(figures.difference(searched, drawn))))
+  note = (
+    "Test error in percent of all networks that a search of main found, and of all random ones, mean and standard "
+    "deviation; the searched less the random, with the 95 % bootstrap interval."
+  )
+  header = ("networks", "searched", "test error", "random", "test error", "searched less random")
+  return Table("search against chance", note, header, rows)
+
+
+def _row(method, results, reference):
+  errors = figures.of(results, method, "test_error")
+  gap = None if method == REFERENCE else figures.difference(errors, figures.of(reference, REFERENCE, "test_error"))
+  mean = lambda key: statistics.mean(figures.of(results, method, key))
+  seconds = lambda key: f"{mean(key):.0f}" if mean(key) else "none"
+  return (
+    method,
+    *_cells(errors),
+    "" if gap is None else f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
+    f"{mean('parameters'):,.0f}",
+    *map(seconds, TIMES),
+    " ".join(f"{error:.2f}" for error in errors),
+  )
+
+
+def _cells(errors):
+  """How many, their mean and their standard deviation."""
+  if not errors:
+    return "0", ""
+  own = figures.deviation(errors)
+  return str(len(errors)), f"{statistics.mean(errors):.2f}" + ("" if own is None else f" ± {own:.2f}")
+
+
+def spread(results: Sequence[Line]) -> Table:
+  """What training seeds alone make of one genotype, and the seeds that a difference therefore needs."""
+  rows = []
+  for method in METHODS:
+    errors = figures.of(results, method, "test_error")
+    if len(errors) > 1:
+      own = figures.deviation(errors)
+      genotypes = {str(line["genotype"]) for line in results if line["method"] == method}
+      kind = "one genotype" if len(genotypes) == 1 else "a genotype per seed"
+      rows.append((method, kind, str(len(errors)), f"{own:.2f}", str(figures.seeds_needed(own, GAP))))
+  note = f"Seeds per method at which a t-test at 5 % finds a difference of {GAP} points four times in five."
+  return Table("pilot: spread", note, ("method", "networks", "seeds", "standard deviation", "seeds needed"), rows)
