@@ -36,7 +36,7 @@ def matched(results: Sequence[Line], main: Sequence[Line]) -> Table:
   parameters = studies.target(main)
   table = comparison("matched", at_equal_parameters(results, main))
   note = (
-    f"As above, for networks of {parameters:,} parameters, the median of lfr_darts: those within "
+    f"As in main, for networks of {parameters:,} parameters, the median of lfr_darts: those within "
     f"{100 * studies.TOLERANCE:.0f} % as they were, the others trained again with the number of channels that comes "
     "closest. Times are those of the searches in main."
   )

@@ -19,10 +19,10 @@ def errors(results: Sequence[Line], key: str, label: str) -> Figure:
   """Test error of every seed against a value of its line; methods without such a value stand at zero."""
   figure = Figure(figsize=(8, 4.2), layout="constrained")
   axes = figure.subplots()
-  shown = [method for method in METHODS if figures.of(results, method, key)]
-  for method, colour, marker in zip(shown, _cycle(COLOURS), _cycle(MARKERS), strict=False):
-    x, y = figures.of(results, method, key), figures.of(results, method, "test_error")
-    axes.plot(x, y, marker, color=colour, label=method, markersize=7)
+  # Of all methods, so that one looks alike in every study.
+  for method, colour, marker in zip(METHODS, _cycle(COLOURS), _cycle(MARKERS), strict=False):
+    if x := figures.of(results, method, key):
+      axes.plot(x, figures.of(results, method, "test_error"), marker, color=colour, label=method, markersize=7)
   axes.set(xlabel=label, ylabel="test error, %")
   axes.grid(alpha=0.3)
   axes.spines[["top", "right"]].set_visible(False)
