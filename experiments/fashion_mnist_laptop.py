@@ -9,6 +9,8 @@ from experiments.study import Group
 from experiments.study import Study
 
 MAIN = {"lfr_darts": 5, "darts": 5, "random_layered": 10}
+# Whether fresh weights, chosen on CIFAR-10, serve here too.
+ABLATIONS = {"lfr_darts": 3, "inherited": 3}
 
 
 def get_study():
@@ -19,5 +21,9 @@ def get_study():
     name="fashion_mnist_laptop",
     config=config,
     search_epochs=cifar10_laptop.SEARCH_EPOCHS,
-    groups={"main": Group(MAIN), "matched": Group(MAIN, match="main")},
+    groups={
+      "main": Group(MAIN),
+      "ablations": Group(ABLATIONS, cifar10_laptop.HELD_OUT),
+      "matched": Group(MAIN, match="main"),
+    },
   )
