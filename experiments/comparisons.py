@@ -20,7 +20,7 @@ TIMES = ("search_seconds", "update_seconds")
 
 def comparison(name: str, results: Sequence[Line]) -> Table:
   """Methods of one group, each against `REFERENCE`."""
-  rows = [_row(method, results, results) for method in METHODS if figures.of(results, method, "seed")]
+  rows = [_row(method, results) for method in METHODS if figures.of(results, method, "seed")]
   devices = collections.Counter(line["device"] for line in results)
   note = (
     "Test error in percent: mean and standard deviation over the seeds; less that of lfr_darts, with the 95 % "
@@ -34,13 +34,12 @@ def comparison(name: str, results: Sequence[Line]) -> Table:
 def matched(results: Sequence[Line], main: Sequence[Line]) -> Table:
   """The comparison at equal parameters: networks that were as large anyway, and those trained again."""
   parameters = studies.target(main)
-  table = comparison("matched", at_equal_parameters(results, main))
   note = (
     f"As in main, for networks of {parameters:,} parameters, the median of lfr_darts: those within "
     f"{100 * studies.TOLERANCE:.0f} % as they were, the others trained again with the number of channels that comes "
     "closest. Times are those of the searches in main."
   )
-  return table._replace(title="at equal parameters", note=note)
+  return comparison("at equal parameters", at_equal_parameters(results, main))._replace(note=note)
 
 
 def at_equal_parameters(results: Sequence[Line], main: Sequence[Line]) -> list[Line]:
@@ -71,15 +70,15 @@ def chance(main: Sequence[Line], again: Sequence[Line]) -> Table:
   return Table("search against chance", note, header, rows)
 
 
-def _row(method, results, reference):
+def _row(method, results):
   errors = figures.of(results, method, "test_error")
-  gap = None if method == REFERENCE else figures.difference(errors, figures.of(reference, REFERENCE, "test_error"))
+  gap = None if method == REFERENCE else figures.difference(errors, figures.of(results, REFERENCE, "test_error"))
   mean = lambda key: statistics.mean(figures.of(results, method, key))
   seconds = lambda key: f"{mean(key):.0f}" if mean(key) else "none"
   return (
     method,
     *_cells(errors),
-    "" if gap is None else f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
+    "" if gap is None else interval_text(gap, "+"),
     f"{mean('parameters'):,.0f}",
     *map(seconds, TIMES),
     " ".join(f"{error:.2f}" for error in errors),

@@ -1,6 +1,7 @@
 """The plots of a study."""
 
 from collections.abc import Sequence
+import itertools
 
 from matplotlib.figure import Figure
 import numpy as np
@@ -20,7 +21,7 @@ def errors(results: Sequence[Line], key: str, label: str) -> Figure:
   figure = Figure(figsize=(8, 4.2), layout="constrained")
   axes = figure.subplots()
   # Of all methods, so that one looks alike in every study.
-  for method, colour, marker in zip(METHODS, _cycle(COLOURS), _cycle(MARKERS), strict=False):
+  for method, colour, marker in zip(METHODS, itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False):
     if x := figures.of(results, method, key):
       axes.plot(x, figures.of(results, method, "test_error"), marker, color=colour, label=method, markersize=7)
   axes.set(xlabel=label, ylabel="test error, %")
@@ -41,7 +42,7 @@ def operations(results: Sequence[Line]) -> Figure:
   for axes, method in zip(grid.flat, shown, strict=False):
     counts = figures.operations(results, method)
     bottom = np.zeros(len(counts))
-    for name, colour in zip(names, _cycle(COLOURS), strict=False):
+    for name, colour in zip(names, itertools.cycle(COLOURS), strict=False):
       own = np.array([cell.get(name, 0.0) for cell in counts.values()])
       axes.bar(list(counts), own, bottom=bottom, color=colour, width=0.75)
       bottom += own
@@ -50,11 +51,6 @@ def operations(results: Sequence[Line]) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
   for axes in list(grid.flat)[len(shown) :]:
     axes.axis("off")
-  handles = [grid[0, 0].bar(0, 0, color=colour) for _, colour in zip(names, _cycle(COLOURS), strict=False)]
+  handles = [grid[0, 0].bar(0, 0, color=colour) for _, colour in zip(names, itertools.cycle(COLOURS), strict=False)]
   figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
   return figure
-
-
-def _cycle(values):
-  while True:
-    yield from values

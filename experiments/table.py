@@ -15,6 +15,9 @@ class Table(NamedTuple):
   rows: Sequence[Sequence[str]]
 
 
-def interval_text(interval: figures.Interval | None) -> str:
-  """An estimate and its interval; "none yet" of too few seeds."""
-  return "none yet" if interval is None else f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+def interval_text(interval: figures.Interval | None, sign: str = "") -> str:
+  """An estimate and its interval, with `sign` "+" always signed; "none yet" of too few seeds."""
+  if interval is None:
+    return "none yet"
+  value, low, high = (f"{number:{sign}.2f}" for number in interval)
+  return f"{value} [{low}, {high}]"

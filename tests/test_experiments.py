@@ -21,6 +21,7 @@ from experiments import lines
 from experiments import methods
 from experiments import noise
 from experiments import pages
+from experiments import plots
 from experiments import ranking
 from experiments import study as studies
 from experiments import tables
@@ -201,11 +202,19 @@ def test_all_searches_against_chance():
   ]
   table = comparisons.chance(main, [line("darts", 0, 14.0)])
   alike, equal = table.rows
-  assert alike[:5] == ("as they are", "2", "10.50 ± 0.71", "2", "14.50 ± 2.12") and alike[5].startswith(
-    "-4.00 [-6.00, "
-  )
+  assert alike[:5] == ("as they are", "2", "10.50 ± 0.71", "2", "14.50 ± 2.12")
+  assert alike[5].startswith("-4.00 [-6.00, ")
   assert equal[:5] == ("at equal parameters", "2", "12.00 ± 2.83", "2", "14.50 ± 2.12")
   assert comparisons.chance(main[:2], []).rows == [("as they are", "2", "10.50 ± 0.71", "0", "", "none yet")]
+
+
+def test_a_method_looks_alike_in_every_study():
+  def looks(*shown):
+    drawn = plots.errors([line(method, 0) for method in shown], "parameters", "parameters").axes[0].lines
+    return {one.get_label(): (one.get_color(), one.get_marker()) for one in drawn}
+
+  assert looks("darts")["darts"] == looks("lfr_darts", "joint", "darts")["darts"]
+  assert len(set(looks(*methods.METHODS).values()) - {looks("darts")["darts"]}) > 6
 
 
 def test_traits_of_random_genotypes():

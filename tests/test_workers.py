@@ -91,5 +91,5 @@ def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path):
   _, alive = psutil.wait_procs(workers, timeout=10)
   assert len(workers) == 2 and not alive and time.monotonic() - killed < 10
   # Python's tracker, which only then ends, gives the memory back.
-  psutil.wait_procs(children, timeout=60)
+  psutil.wait_procs(children, timeout=10)
   assert not any(path.exists() for path in shared)
