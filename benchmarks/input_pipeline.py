@@ -123,7 +123,7 @@ def measure_photographs(options: argparse.Namespace) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
     some = itertools.islice(itertools.cycle((e, i % 10) for i, e in enumerate(encoded)), PHOTOGRAPHS)
     prepared.write(pathlib.Path(folder), "photographs", {"train": list(some), "test": [(encoded[0], 0)]}, 10)
-    config = schema.get_config()
+    config = schema.get_config("digits")
     config.data.update(name="photographs", dir=folder, loading="stream", channels=3, num_classes=10)
     source = prepared.Memory(encoded, PHOTOGRAPHS) if options.memory else sources.open_streamed(config).train
     view = TrainView(options.image_size, 3, True, JITTER, HUE)
@@ -190,7 +190,7 @@ class Stopwatch(Progress):
 
 def measure_digits(options: argparse.Namespace) -> dict[str, Any]:
   """Searches on digits, then makes the batches of as many updates."""
-  config = schema.get_config()
+  config = schema.get_config("digits")
   config.plan.name = "darts"
   dataset, watch = sources.load(config), Stopwatch()
   with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
@@ -217,7 +217,7 @@ def make_batches(config, dataset: sources.Dataset, updates: int) -> float:
   iteration = plan.iterations[0]
   images, labels = dataset.train
   network = supernet(config, iteration.layout, plan.cells)
-  made = bilevel.Updates(config, network, iteration.searched, updates, *augment.statistics(images))
+  made = bilevel.Updates(config, network, iteration, updates, *augment.statistics(images))
   halves = sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
   feed = jax.tree.map(jnp.asarray, batches.Resident(batches.Split(images, labels), halves))
   blank = SearchState(jnp.int32(0), {}, {}, {}, {}, None, None, jax.random.PRNGKey(0))

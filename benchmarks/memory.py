@@ -60,7 +60,7 @@ def memory() -> int:
 
 def measure(dispatches: int) -> dict[str, Any]:
   """Searches for so many dispatches, a multiple of `UPDATES_PER_EPOCH`."""
-  config = schema.get_config()
+  config = schema.get_config("digits")
   config.plan.name, config.prune.rounds = "darts", ()
   config.search.update(
     layers=3,

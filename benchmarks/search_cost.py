@@ -19,6 +19,7 @@ searches goes to stderr. One line of JSON per plan holds, besides the flags and 
 import argparse
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import pathlib
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from lfr_darts_jax import plans
 from lfr_darts_jax.config import FIELDS
 from lfr_darts_jax.config import validate
 from lfr_darts_jax.data import sources
+from lfr_darts_jax.data.identity import Identity
 from lfr_darts_jax.driver import Search
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.interrupt import Interrupt
@@ -96,7 +98,8 @@ def search_task(options: argparse.Namespace, plan: str) -> tuple[ml_collections.
     dataset = sources.load(config)
   else:
     train = common.random_images(2 * options.batch * min(share, EPOCH), options.image_size, config.seed)
-    dataset = sources.Dataset(train, lambda: train, tuple(map(str, range(config.data.num_classes))))
+    names = tuple(map(str, range(config.data.num_classes)))
+    dataset = sources.Dataset(train, lambda: train, Identity("random", None, None, names, train[0].shape[1:], {}, ""))
   most = min(len(dataset.train[0]) // (2 * options.batch), EPOCH)
   if not most:
     raise UsageError(f"--batch={options.batch}: {options.data} has too few images for two batches")
@@ -106,7 +109,7 @@ def search_task(options: argparse.Namespace, plan: str) -> tuple[ml_collections.
   validate(config)
   for iteration in plans.make(config).iterations:
     supernet(config, iteration.layout, plans.make(config).cells)
-  return config, sources.Dataset((images, labels), dataset.test, dataset.class_names)
+  return config, dataclasses.replace(dataset, train=(images, labels))
 
 
 def measure(options: argparse.Namespace, plan: str) -> dict[str, Any]:

@@ -53,25 +53,21 @@ class Task(NamedTuple):
 
   Attributes:
     config: the config.
-    layout: names of the supernet's layers.
-    searched: its cells with alphas.
+    iteration: the last one of its plan.
     cells: all its cells, in part derived.
-    conditional: as the search sets it, see `network.supernet`.
     images, labels: random, `[2 * batch, ...]`: the weights' batch, then the alphas'.
   """
 
   config: ml_collections.ConfigDict
-  layout: tuple[str, ...]
-  searched: tuple[str, ...]
+  iteration: plans.Iteration
   cells: tuple[Cell, ...]
-  conditional: bool
   images: np.ndarray
   labels: np.ndarray
 
   def alphas(self) -> dict[str, np.ndarray]:
     """First alphas of every searched cell, `[edges, operations]`."""
     shape = len(self.cells[0].candidates), len(self.config.search.operations)
-    return {name: common.initial((name, "alphas"), shape) for name in self.searched}
+    return {name: common.initial((name, "alphas"), shape) for name in self.iteration.searched}
 
 
 def task(options: argparse.Namespace) -> Task:
@@ -94,7 +90,7 @@ def task(options: argparse.Namespace) -> Task:
   )
   supernet(config, iteration.layout, cells)
   images, labels = common.random_images(2 * options.batch, options.image_size, config.seed)
-  return Task(config, iteration.layout, iteration.searched, cells, bool(iteration.rounds), images, labels)
+  return Task(config, iteration, cells, images, labels)
 
 
 def measure_jax(options: argparse.Namespace) -> dict[str, Any]:
@@ -136,9 +132,9 @@ def compiled(options: argparse.Namespace, devices: Devices | None = None) -> Com
   devices = devices or parallel.first()
   made = task(options)
   config, images = made.config, made.images
-  network = supernet(config, made.layout, made.cells, made.conditional)
+  network = supernet(config, made.iteration.layout, made.cells, conditional=bool(made.iteration.rounds))
   mean, deviation = augment.statistics(images)
-  updates = bilevel.Updates(config, network, made.searched, UNTIMED + options.steps, mean, deviation, devices=devices)
+  updates = bilevel.Updates(config, network, made.iteration, UNTIMED + options.steps, mean, deviation, devices)
   alphas = {name: jnp.asarray(a, jnp.float32) for name, a in made.alphas().items()}
   image = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
   shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0), image, alphas)
@@ -172,7 +168,9 @@ def measure_torch(options: argparse.Namespace) -> dict[str, Any]:
   if options.threads:
     torch.set_num_threads(options.threads)
   resident = common.peak_resident()
-  model = torch_supernet.Supernet(made.layout, made.cells, made.config.search.channels, made.config.data.num_classes)
+  model = torch_supernet.Supernet(
+    made.iteration.layout, made.cells, made.config.search.channels, made.config.data.num_classes
+  )
   for name, parameter in model.named_parameters():
     torch_supernet.assign(parameter, common.initial(torch_supernet.our_path(name), torch_supernet.our_shape(parameter)))
   layout = torch.channels_last if options.channels_last else torch.contiguous_format
@@ -223,7 +221,7 @@ def _times(seconds, losses, batch):
 def measure(framework: str, options: argparse.Namespace) -> dict[str, Any]:
   """All that is known of a framework's update."""
   flags = {k: v for k, v in vars(options).items() if k not in ("framework", "json")}
-  result = {"framework": framework, **flags, "layers": len(task(options).layout)}
+  result = {"framework": framework, **flags, "layers": len(task(options).iteration.layout)}
   if framework == "torch":
     return result | common.in_own_process(measure_torch, options, threads=options.threads)
   with common.empty_compilation_cache():

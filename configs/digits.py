@@ -1,4 +1,4 @@
-"""The default job: scikit-learn's 1,797 digits, from images to a layered genotype and a tested network.
+"""What a command line without --config does: scikit-learn's 1,797 digits, to a layered genotype and a tested network.
 
 python -m lfr_darts_jax.main --workdir=runs/digits
 
@@ -9,5 +9,5 @@ from lfr_darts_jax import config as schema
 
 
 def get_config():
-  """The schema's defaults."""
-  return schema.get_config()
+  """The preset of that name."""
+  return schema.get_config("digits")

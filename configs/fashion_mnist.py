@@ -5,12 +5,11 @@
 For a GPU or TPU; not run here. The paper reports 3.70 % test error.
 """
 
-import pathlib
-import runpy
+from lfr_darts_jax import config as schema
 
 
 def get_config():
-  """`cifar10.py` with another data set."""
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("cifar10.py")))["get_config"]()
+  """The defaults with another data set."""
+  config = schema.get_config()
   config.data.update(name="fashion_mnist", image_size=28, channels=1)
   return config

@@ -22,17 +22,18 @@ def get_config(variant: str = "full"):
   config.data.update(
     name="imagenet2012",
     loading="stream",
+    augmentation="inception",
+    test_view="centre",
     image_size=224,
     channels=3,
     num_classes=1000,
     search_fraction=0.1,
-    flip=True,
     crop_padding=0,
     jitter=0.4,
     hue=0.2,
   )
-  config.plan.update(derived_copies=2, searched_copies=1)
-  config.search.update(epochs=50, batch_size=64, channels=16, nodes=4, alpha_learning_rate=3e-4)
+  config.plan.searched_copies = 1
+  config.search.updates_per_dispatch = 20
   config.network.update(channels=48, layers=14, stem="imagenet")
   config.train.update(
     epochs=250,
@@ -42,7 +43,6 @@ def get_config(variant: str = "full"):
     warmup_epochs=5,
     weight_decay=3e-5,
     label_smoothing=0.1,
-    auxiliary_weight=0.4,
     drop_path=0.0,
     cutout=0,
     updates_per_dispatch=10,

@@ -24,10 +24,10 @@ MAIN = {
 ABLATIONS = {"lfr_darts": 6, "inherited": 6, "all_at_once": 3, "no_warmup": 3, "two_searched_copies": 3}
 HELD_OUT = {"data.validation_fraction": 0.2}
 PILOT = {"darts_v2": 5, "random_layered": 3}
-# The pilot's searches took so long that all others have three fifths of its updates, and alphas that move faster.
-LONGER = {"data.search_fraction": 0.064, "search.alpha_learning_rate": 6e-3}
-# Four times the updates, about the computing of a search of `darts`; alphas that can move as far as they did.
-FOURFOLD = {"data.search_fraction": 4 * 0.0384, "search.alpha_learning_rate": 0.01 / 4}
+# The pilot's searches took so long that all others have three fifths of its updates.
+LONGER = {"data.search_fraction": 0.064}
+# Four times the updates, about the computing of a search of `darts`.
+FOURFOLD = {"data.search_fraction": 4 * 0.0384}
 GROUPS = {
   "pilot": Group(PILOT, HELD_OUT | LONGER),
   "main": Group(MAIN),
@@ -43,7 +43,7 @@ NOISE = Group({"all_at_once": 1, "darts": 1}, HELD_OUT)
 def set_budget(config):
   """What a job may take of one core: ten to forty minutes. Supernets are as deep as final networks."""
   config.data.search_fraction = 0.0384  # 29 updates per epoch, 23 where a fifth of the train split is held out.
-  config.search.update(channels=4, layers=5, alpha_learning_rate=0.01)
+  config.search.update(channels=4, layers=5)
   config.plan.pdarts_layers = (3, 4, 5)
   config.network.update(channels=8, layers=5)
   config.train.update(epochs=1, batch_size=32)

@@ -24,13 +24,11 @@ class Method:
     meaning: in words, for the tables.
     overrides: of config fields, for its search.
     given: the genotype for a config and a seed, in place of a search.
-    slow_alphas: whether alphas have the study's rate, however many iterations share the updates.
   """
 
   meaning: str
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   given: Given | None = None
-  slow_alphas: bool = False
 
 
 def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
@@ -50,7 +48,10 @@ METHODS = {
   "lfr_darts_order2": Method("the same with exact bilevel gradients of order 2", {"search.order": 2}),
   "joint": Method("a cell per stage, all searched at once", {"plan.name": "joint"}),
   "darts": Method("one normal and one reduction cell, repeated", {"plan.name": "darts"}),
-  "pdarts": Method("the same two cells, in supernets of growing depth", {"plan.name": "pdarts"}),
+  "pdarts": Method(
+    "the same two cells, in supernets of growing depth",
+    {"plan.name": "pdarts", "search.min_learning_rate": 0.0, "search.alpha_gradient_clip": 5.0},
+  ),
   "random_layered": Method("a cell per stage, drawn at random", given=random_genotype),
   "random_repeated": Method(
     "one normal and one reduction cell, drawn at random", {"plan.name": "darts"}, given=random_genotype
@@ -61,7 +62,6 @@ METHODS = {
     "lfr_darts whose supernets start from the weights of the one before", {"plan.inherit_weights": True}
   ),
   "no_warmup": Method("lfr_darts whose alphas move from the first update", {"search.warmup_fraction": 0.0}),
-  "slow_alphas": Method("lfr_darts with the rate of the alphas that a search in one iteration has", slow_alphas=True),
   "two_searched_copies": Method("lfr_darts with two layers of the searched cell", {"plan.searched_copies": 2}),
 }
 SEARCHED = tuple(name for name, method in METHODS.items() if method.given is None)

@@ -40,7 +40,7 @@ def _measure(config: ml_collections.ConfigDict, folder: pathlib.Path) -> list[Li
 
   def watch(iteration, network, state):
     updates = int(state.step)
-    own = updates - bilevel.warmup_updates(config, updates)
+    own = updates - iteration.warmup_updates(updates)
     for name, by_batch in gradients(network, state, images_and_labels).items():
       line = {"layers": len(iteration.layout), "cell": name, "alpha_updates": own, "batches": len(by_batch)}
       found.append(line | {"noise_scale": scale(by_batch)})

@@ -110,11 +110,7 @@ def done(results: Sequence[Line]) -> set[tuple[str, int]]:
 
 
 def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """The config of a method with a seed; its search has the study's epochs in all.
-
-  The study's rate of the alphas is that of a search in one iteration, and is multiplied by the iterations where there
-  are several: Adam moves an alpha by at most the rate per update, and the more iterations share the updates, the less
-  far it could go.
+  """The config of a method with a seed; its search has the study's epochs in all, shared out over its iterations.
 
   Raises:
     UsageError: where these can't be shared out evenly.
@@ -123,8 +119,6 @@ def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, 
   with config.ignore_type():
     config.update_from_flattened_dict({**overrides, **METHODS[method].overrides, "seed": seed})
   iterations = len(plans.make(config).iterations)
-  if not METHODS[method].slow_alphas:
-    config.search.alpha_learning_rate *= iterations
   config.search.epochs, rest = divmod(study.search_epochs, iterations)
   if rest:
     raise UsageError(f"search_epochs: {study.search_epochs}; {method} allows multiples of {iterations}")

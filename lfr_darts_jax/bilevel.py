@@ -14,6 +14,7 @@ import optax
 from lfr_darts_jax import losses
 from lfr_darts_jax import optimizers
 from lfr_darts_jax import parallel
+from lfr_darts_jax import plans
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
 from lfr_darts_jax.network import Network
@@ -121,9 +122,21 @@ def mixed_derivative(
   return jax.jvp(gradient, (params,), (direction,))[1]
 
 
-def warmup_updates(config: ml_collections.ConfigDict, updates: int) -> int:
-  """Updates of an iteration of so many that train weights alone."""
-  return round(config.search.warmup_fraction * updates)
+def skip_dropout_rate(initial: float, epoch: jax.Array, warmup: float, epochs: int) -> jax.Array:
+  """Rate of dropout on skip_connects in an epoch of a P-DARTS stage, as its code has it.
+
+  It falls twice: while weights train alone, linearly towards zero at the stage's end; then anew from its initial value,
+  exponentially by 0.2 an epoch over P-DARTS's 15 bilevel epochs, that is by e^-3 over as many as there are.
+
+  Args:
+    initial: of the stage.
+    epoch: from 0.
+    warmup: epochs that train weights alone.
+    epochs: of the stage.
+  """
+  alone = (epochs - epoch - 1) / epochs
+  bilevel = jnp.exp(-3 * (epoch - warmup) / max(epochs - warmup, 1))
+  return initial * jnp.where(epoch < warmup, alone, bilevel)
 
 
 class Updates:
@@ -137,11 +150,10 @@ class Updates:
     self,
     config: ml_collections.ConfigDict,
     network: Network,
-    searched: tuple[str, ...],
+    iteration: plans.Iteration,
     updates: int,
     mean: tuple[float, ...],
     deviation: tuple[float, ...],
-    skip_dropout: float | None = None,
     devices: Devices | None = None,
   ):
     """Prepares the updates.
@@ -149,18 +161,17 @@ class Updates:
     Args:
       config: the config.
       network: the supernet.
-      searched: its cells with alphas.
+      iteration: which of its cells have alphas, and the schedules of these and of dropout on skip_connects.
       updates: length of the iteration.
       mean, deviation: of the train split, per channel.
-      skip_dropout: initial rate of dropout on skip_connects.
       devices: that share every batch; None for the first one.
     """
     self._devices = devices or parallel.first()
     self._batching = self._devices.batching(network.batching.group)
-    self._config, self._searched, self._updates = config, searched, updates
+    self._config, self._iteration, self._updates = config, iteration, updates
     self._network = network.clone(batching=self._batching)
-    self._mean, self._deviation, self._skip_dropout = mean, deviation, skip_dropout
-    self._warmup = warmup_updates(config, updates)
+    self._mean, self._deviation = mean, deviation
+    self._warmup = iteration.warmup_updates(updates)
     self._rate = optimizers.search_schedule(config, updates)
     self.weight_optimizer = optimizers.search_weights(config, updates)
     self._compiled: Any = None
@@ -174,7 +185,7 @@ class Updates:
       key: raw random key, see `SearchState`.
     """
     cells, operations = self._network.cells, self._network.operations
-    live = {c.name: jnp.array(c.live(operations)) for c in cells if c.name in self._searched}
+    live = {c.name: jnp.array(c.live(operations)) for c in cells if c.name in self._iteration.searched}
     return SearchState(
       step=jnp.int32(0),
       params=variables["params"],
@@ -182,7 +193,7 @@ class Updates:
       alphas=alphas,
       live=live,
       weight_state=self.weight_optimizer.init(variables["params"]),
-      alpha_state=optimizers.search_alphas(self._config, live).init(alphas),
+      alpha_state=self._alpha_optimizer(live).init(alphas),
       key=key,
     )
 
@@ -285,7 +296,7 @@ class Updates:
     return state, ahead, value, accuracy, norms
 
   def _no_norms(self):
-    return {name: jnp.float32(0) for name in self._searched}
+    return {name: jnp.float32(0) for name in self._iteration.searched}
 
   def _inner_rate(self, step):
     search = self._config.search
@@ -298,17 +309,20 @@ class Updates:
 
   def _loss(self, params, alphas, batch, step, batch_stats, live):
     rate = None
-    if self._skip_dropout is not None:
-      # P-DARTS lets the rate decay exponentially over the bilevel phase; its 0.2 per epoch over 15 epochs is e^-3.
-      progress = (step - self._warmup) / max(self._updates - self._warmup, 1)
-      rate = self._skip_dropout * jnp.exp(-3 * jnp.maximum(progress, 0))
+    if self._iteration.skip_dropout is not None:
+      epochs = self._config.search.epochs
+      per_epoch = self._updates // epochs
+      rate = skip_dropout_rate(self._iteration.skip_dropout, step // per_epoch, self._warmup / per_epoch, epochs)
     return supernet_loss(self._network, live, params, alphas, batch_stats, batch, rate)
 
   def move_alphas(self, state: SearchState, gradient: dict[str, jax.Array]) -> SearchState:
     """The alphas' half of an update."""
-    optimizer = optimizers.search_alphas(self._config, state.live)
+    optimizer = self._alpha_optimizer(state.live)
     updates, alpha_state = optimizer.update(gradient, state.alpha_state, state.alphas)
     return state.replace(alphas=optax.apply_updates(state.alphas, updates), alpha_state=alpha_state)
+
+  def _alpha_optimizer(self, live):
+    return optimizers.search_alphas(self._config, self._iteration.alpha_learning_rate(self._updates), live)
 
   def move_weights(self, state: SearchState, gradient: Tree, batch_stats: Tree) -> SearchState:
     """The weights' half of an update; batch statistics move here alone."""

@@ -71,7 +71,7 @@ class MixedOp(nn.Module):
       live: `[len(candidates)]` bool, candidates to compute; None computes all, without run-time conditions.
       skip_dropout: dropout rate on the output of an unstrided `skip_connect` (P-DARTS, section 3.3).
     """
-    total: Any = 0
+    total = jnp.zeros((), x.dtype)
     for i, name in enumerate(self.candidates):
       settings = self.channels, self.stride, self.searching, self.depthwise, self.batching
       operation = OPERATIONS[name](*settings, name=name)
@@ -83,8 +83,9 @@ class MixedOp(nn.Module):
         y = nn.cond(live[i], lambda op, x: op(x, train), lambda op, x: zeros, operation, x)
       if name == "skip_connect" and self.stride == 1 and train and skip_dropout is not None:
         y = drop(y, skip_dropout, self.make_rng("dropout"), self.batching)
-      total += y if weights is None else weights[i].astype(y.dtype) * y
-    return total
+      # In bfloat16 the mixture weights of young alphas would all be the same: they keep their type, as does the sum.
+      total += y if weights is None else weights[i] * y
+    return total.astype(x.dtype)
 
 
 class Cell(nn.Module):

@@ -1,7 +1,7 @@
 """The schema: default, allowed values and source of every field.
 
-The defaults are the digits job, which runs anywhere in minutes; where DARTS or the paper differs, the note says so.
-Files under `configs/` hold overrides only.
+The defaults are DARTS's protocol on CIFAR-10, with the plan of the paper; the note says what is ours. `PRESETS` and the
+files under `configs/` hold overrides only.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Field:
   """One field of the config.
 
   Attributes:
-    default: its value in the digits job.
+    default: its value in DARTS's protocol on CIFAR-10, or ours.
     kind: its type.
     allowed: the allowed values in words, for the error message.
     check: whether a value of that type is allowed.
@@ -89,50 +89,56 @@ def _rounds(value):
 FIELDS: dict[str, Field] = {
     "seed": _integer(0, 0, "of every random choice: initial values, order of data, split of the train set", 2**31 - 1),
 
-    "data.name": _text("digits", "digits, folder, or the name of a TFDS image classification data set"),
+    "data.name": _text("cifar10", "digits, folder, or the name of a TFDS image classification data set"),
     "data.dir": _text(None, "TFDS's data_dir, or the image folder that holds train/<class>/*", optional=True),
+    "data.image_key": _text(None, "TFDS's name of the feature that holds the images; None: that of the data set's supervised_keys, or the only one; our choice", optional=True),
+    "data.label_key": _text(None, "the same of the labels", optional=True),
     "data.skip_bad_files": _flag(False, "whether files of an image folder that can't be decoded are left out and counted, instead of stopping the run; our choice"),
-    "data.image_size": _integer(8, 4, "height and width, pixels", 1024),
-    "data.channels": Field(1, int, "1, 3", lambda v: v in (1, 3), "1 grey, 3 RGB"),
+    "data.image_size": _integer(32, 4, "height and width, pixels", 1024),
+    "data.channels": Field(3, int, "1, 3", lambda v: v in (1, 3), "1 grey, 3 RGB"),
     "data.num_classes": _integer(10, 2, "classes", 100_000),
     "data.search_fraction": _number(1.0, 1e-6, 1.0, "share of the train split used in the search, halved for weights and alphas; DARTS 1"),
+    "data.split_seed": _integer(0, 0, "of the fifth of every class that an image folder without a test split holds out, the same for every seed; our choice", 2**31 - 1),
     "data.validation_fraction": _number(0.0, 0.0, 0.9, "share of the train split, the same for every seed, that takes the place of the test split, so that settings can be chosen without it; our choice 0"),
-    "data.flip": _flag(False, "random horizontal flips; DARTS on CIFAR-10: True"),
-    "data.crop_padding": _integer(1, 0, "random crops from images padded by so many pixels; DARTS on CIFAR-10: 4; without effect on streams, which crop as Inception and DARTS on ImageNet", 64),
+    "data.flip": _flag(True, "random horizontal flips; DARTS"),
+    "data.crop_padding": _integer(4, 0, "random crops from images padded by so many pixels; DARTS, on ImageNet 0", 64),
     "data.loading": _choice("device", ("device", "stream"), "whether all images lie decoded on the device, or are read and decoded while they are needed, for TFDS and folders too large for it; our choice"),
+    "data.augmentation": _choice("cifar", ("cifar", "inception"), "cifar: random crops of padded images, see data.crop_padding, DARTS; inception: random parts of all sizes and shapes (Szegedy et al. 2015), for streams alone, DARTS on ImageNet"),
+    "data.test_view": _choice("whole", ("whole", "centre"), "what the test sees of an image; whole: all of it, DARTS; centre: the square in its middle of 224/256 of its shorter side, for streams alone, DARTS on ImageNet"),
     "data.workers": _integer(None, 0, "processes per host that decode a stream, 0 for threads of the run; None: one per core up to 32; our choice", 1024, optional=True),
     "data.jitter": _number(0.0, 0.0, 1.0, "of a stream's colours: factors of brightness, contrast and saturation, from 1 - this to 1 + this; DARTS on ImageNet 0.4"),
     "data.hue": _number(0.0, 0.0, 0.5, "of a stream's colours: largest turn of the hue, as a share of the circle; DARTS on ImageNet 0.2"),
     "data.statistics_images": _integer(2000, 1, "images of a stream's train split, drawn by seed, from which mean and deviation per channel are taken; our choice"),
 
     "plan.name": _choice("lfr_darts", ("lfr_darts", "darts", "pdarts", "joint"), "which cells are searched, in which order"),
-    "plan.derived_copies": _integer(1, 1, "layers of every derived normal cell in the supernet; the paper: 'increasing the number of this cell'; our choice 2, digits 1", 20),
-    "plan.searched_copies": _integer(1, 1, "layers of the searched normal cell, which share its alphas; our choice 2, small configs 1", 20),
+    "plan.derived_copies": _integer(2, 1, "layers of every derived normal cell in the supernet; the paper: 'increasing the number of this cell'; our choice", 20),
+    "plan.searched_copies": _integer(2, 1, "layers of the searched normal cell, which share its alphas; our choice", 20),
     "plan.inherit_weights": _flag(False, "whether a deeper supernet starts from the weights of the one before; our choice, no by docs/evidence.md"),
     "plan.pdarts_layers": Field((5, 11, 17), tuple, "three increasing depths of at least 3", lambda v: len(v) == 3 and all(type(n) is int for n in v) and 3 <= v[0] < v[1] < v[2] <= 100, "layers per stage of pdarts (P-DARTS, section 4.2)"),
-    "plan.pdarts_skip_dropout": Field((0.0, 0.4, 0.7), tuple, "three rates from 0 to 0.99", lambda v: len(v) == 3 and all(type(r) in (int, float) and 0 <= r <= 0.99 for r in v), "initial dropout on skip_connect per stage of pdarts (P-DARTS, section 4.2)"),
+    "plan.pdarts_skip_dropout": Field((0.0, 0.4, 0.7), tuple, "three rates from 0 to 0.99", lambda v: len(v) == 3 and all(type(r) in (int, float) and 0 <= r <= 0.99 for r in v), "initial dropout on skip_connect per stage of pdarts (P-DARTS, section 4.2; the README of its code has 0.1 for the first)"),
     "plan.pdarts_max_skip_connects": _integer(2, 0, "cap of skip_connects in a normal cell of pdarts (P-DARTS, section 3.3)", 100),
 
-    "search.epochs": _integer(6, 1, "epochs per iteration; DARTS 50"),
-    "search.batch_size": _integer(32, 2, "images per update and half; DARTS 64", 65536),
-    "search.channels": _integer(8, 2, "features of a node before the first reduction; DARTS 16", 4096),
+    "search.epochs": _integer(50, 1, "epochs per iteration; DARTS"),
+    "search.batch_size": _integer(64, 2, "images per update and half; DARTS", 65536),
+    "search.channels": _integer(16, 2, "features of a node before the first reduction; DARTS", 4096),
     "search.layers": _integer(8, 3, "depth of the supernet of plans with a fixed depth, darts and joint; DARTS 8", 100),
-    "search.nodes": _integer(3, 1, "intermediate nodes of a cell; DARTS 4", 16),
+    "search.nodes": _integer(4, 1, "intermediate nodes of a cell; DARTS", 16),
     "search.operations": Field(DARTS_OPERATIONS, tuple, "at least two different names of operations", lambda v: all(isinstance(n, str) for n in v) and len(set(v)) == len(v) >= 2, "candidates of every edge; DARTS's eight"),
     "search.num_seeds": _integer(1, 1, "searches, with this seed and those after it, of which the one whose last supernet has the best validation accuracy is kept; DARTS 4, trained for a short while to be compared", 1000),
     "search.order": _choice(1, (1, 2), "of the bilevel gradient: 1 takes the weights as they are, 2 differentiates through their next step (DARTS, section 2.3)"),
     "search.inner_learning_rate": _number(None, 0.0, 10.0, "xi of order 2; None: the weights' current rate, as DARTS", optional=True),
-    "search.warmup_fraction": _number(0.3, 0.0, 1.0, "share of an iteration's updates that train weights alone; our choice"),
-    "search.updates_per_dispatch": _integer(20, 1, "updates run in one call of the device", 100_000),
+    "search.warmup_fraction": _number(None, 0.0, 1.0, "share of an iteration's updates that train weights alone; None: the plan's own, for darts 0 (DARTS), pdarts 0.4 (P-DARTS), lfr_darts and joint 0.3 (our choice)", optional=True),
+    "search.updates_per_dispatch": _integer(50, 1, "updates run in one call of the device", 100_000),
     "search.learning_rate": _number(0.025, 1e-9, 10.0, "of the weights; DARTS"),
     "search.min_learning_rate": _number(0.001, 0.0, 10.0, "at the end of the cosine; DARTS"),
     "search.momentum": _number(0.9, 0.0, 0.9999, "of the weights; DARTS"),
     "search.weight_decay": _number(3e-4, 0.0, 1.0, "L2 of the weights; DARTS"),
     "search.gradient_clip": _number(5.0, 1e-6, 1e9, "global norm of the weights' gradient; DARTS"),
-    "search.alpha_learning_rate": _number(6e-3, 1e-9, 10.0, "Adam's, of the alphas; DARTS 3e-4, which in the few updates of a small search leaves them uniform"),
+    "search.alpha_learning_rate": _number(3e-4, 1e-9, 10.0, "Adam's, of the alphas; DARTS; None: what lets them go as far in a search of any length as at its published one, 5.85 over the updates that move them, 2.34 for pdarts, at most 0.1; our choice for small searches", optional=True),
     "search.alpha_beta1": _number(0.5, 0.0, 0.9999, "Adam's, of the alphas; DARTS"),
     "search.alpha_beta2": _number(0.999, 0.0, 0.99999, "Adam's, of the alphas; DARTS"),
     "search.alpha_weight_decay": _number(1e-3, 0.0, 1.0, "L2 of the alphas, added to their gradient; DARTS"),
+    "search.alpha_gradient_clip": _number(None, 1e-6, 1e9, "global norm of the alphas' gradient; None for none, as DARTS; P-DARTS 5", optional=True),
     "search.collapse_skip_share": _number(0.25, 0.0, 1.0, "share of skip_connects among a normal cell's connections above which, from two on, its search counts as collapsed: more than two of eight, as P-DARTS allows and where DARTS+ stops; other sizes in proportion, our choice"),
     "search.collapse_entropy": _number(0.99, 0.0, 1.0, "entropy of the alphas, as a share of the largest possible, below which they must have come in an iteration; our choice"),
     "search.stop_on_collapse": _flag(False, "whether a search that counts as collapsed is stopped, instead of only reported; our choice"),
@@ -140,8 +146,8 @@ FIELDS: dict[str, Field] = {
     "prune.rule": _choice("softmax", ("softmax", "random"), "which connections are weak; softmax: smallest softmax(alpha), our reading of 'prune out weak connections'; random: a control"),
     "prune.rounds": Field(None, tuple, "((share of the iteration, operations kept per edge), ...), shares rising in (0, 1), counts falling, at least 2", _rounds, "when operations are pruned; None: the plan's own", optional=True),
 
-    "network.channels": _integer(16, 2, "features of a node before the first reduction in the final network; DARTS 36", 4096),
-    "network.layers": _integer(5, 3, "cells of the final network; DARTS 20, on ImageNet 14", 200),
+    "network.channels": _integer(36, 2, "features of a node before the first reduction in the final network; DARTS, on ImageNet 48", 4096),
+    "network.layers": _integer(20, 3, "cells of the final network; DARTS, on ImageNet 14", 200),
     "network.stem": _choice("cifar", ("cifar", "imagenet"), "one convolution, or three that divide the resolution by 8"),
     "network.dtype": _choice("float32", ("float32", "bfloat16"), "of the computation; parameters, statistics of batch norms, losses and optimizers stay float32; our choice"),
     "network.batch_norm_group": _integer(None, 2, "images whose batch norms' statistics are taken together; None: the whole batch, over all devices, as DARTS; groups that lie on one device need no communication (Hoffer et al. 2017)", 65536, optional=True),
@@ -149,18 +155,18 @@ FIELDS: dict[str, Field] = {
     "network.depthwise": _choice("auto", ("auto", "shifts", "conv"), "depthwise convolutions as shifted multiply-adds or by XLA's convolution; auto: shifts on the CPU"),
     "network.edges": _choice("auto", ("auto", "scan", "unroll"), "whether a mixed cell loops over its edges; auto: on the CPU"),
 
-    "train.epochs": _integer(40, 1, "DARTS 600, on ImageNet 250"),
-    "train.batch_size": _integer(32, 2, "DARTS 96", 65536),
+    "train.epochs": _integer(600, 1, "DARTS, on ImageNet 250"),
+    "train.batch_size": _integer(96, 2, "DARTS", 65536),
     "train.learning_rate": _number(0.025, 1e-9, 100.0, "peak; DARTS"),
-    "train.schedule": _choice("cosine", ("cosine", "linear"), "decay to zero; DARTS cosine"),
+    "train.schedule": _choice("cosine", ("cosine", "linear"), "decay to zero; DARTS cosine; linear: by epoch, as the code of P-DARTS on ImageNet"),
     "train.warmup_epochs": _integer(0, 0, "epochs of linear rise to the peak; DARTS 0, P-DARTS on ImageNet 5"),
     "train.momentum": _number(0.9, 0.0, 0.9999, "DARTS"),
     "train.weight_decay": _number(3e-4, 0.0, 1.0, "L2; DARTS, on ImageNet 3e-5"),
     "train.gradient_clip": _number(5.0, 1e-6, 1e9, "global norm; DARTS"),
     "train.label_smoothing": _number(0.0, 0.0, 0.99, "DARTS 0, on ImageNet 0.1"),
     "train.auxiliary_weight": _number(0.4, 0.0, 10.0, "of the auxiliary head's loss, 0 for none; DARTS"),
-    "train.drop_path": _number(0.1, 0.0, 0.99, "probability of dropping an edge at the end, rising from 0; DARTS 0.2, on ImageNet 0"),
-    "train.cutout": _integer(0, 0, "side of the square blanked in every image, pixels, 0 for none; DARTS on CIFAR-10: 16", 1024),
+    "train.drop_path": _number(0.2, 0.0, 0.99, "probability of dropping an edge, rising from 0 by epoch; DARTS, on ImageNet 0"),
+    "train.cutout": _integer(16, 0, "side of the square blanked in every image, pixels, 0 for none; DARTS, on ImageNet 0", 1024),
     "train.updates_per_dispatch": _integer(100, 1, "updates run in one call of the device", 100_000),
 
     "checkpoint.interval": _number(300.0, 0.0, 1e9, "seconds between checkpoints; 0: after every dispatch"),
@@ -173,8 +179,44 @@ FIELDS: dict[str, Field] = {
 # fmt: on
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """The default config, under the name that config files use for theirs."""
+# Overrides of the defaults. Digits run anywhere in minutes, and are what the command line does where it is told nothing.
+PRESETS: dict[str, dict[str, Any]] = {
+  "cifar10": {},
+  "digits": {
+    "data.name": "digits",
+    "data.image_size": 8,
+    "data.channels": 1,
+    "data.flip": False,
+    "data.crop_padding": 1,
+    "plan.derived_copies": 1,
+    "plan.searched_copies": 1,
+    "search.epochs": 6,
+    "search.batch_size": 32,
+    "search.channels": 8,
+    "search.nodes": 3,
+    "search.updates_per_dispatch": 20,
+    "search.alpha_learning_rate": None,
+    "network.channels": 16,
+    "network.layers": 5,
+    "train.epochs": 40,
+    "train.batch_size": 32,
+    "train.drop_path": 0.1,
+    "train.cutout": 0,
+  },
+}
+
+
+def get_config(preset: str = "cifar10") -> ml_collections.ConfigDict:
+  """A config of its own: a preset, under the name that config files use for theirs.
+
+  Args:
+    preset: "cifar10", the defaults, or "digits".
+
+  Raises:
+    UsageError: where there is no such preset.
+  """
+  if preset not in PRESETS:
+    raise UsageError(f"preset: {short(preset)}; allowed are {', '.join(PRESETS)}")
   config = ml_collections.ConfigDict()
   for name, field in FIELDS.items():
     *groups, leaf = name.split(".")
@@ -183,7 +225,10 @@ def get_config() -> ml_collections.ConfigDict:
       if group not in node:
         node[group] = ml_collections.ConfigDict()
       node = node[group]
-    node[leaf] = field.default if field.default is not None else config_dict.placeholder(field.kind)
+    # A placeholder takes None and values of its kind, whichever of them it has.
+    node[leaf] = config_dict.placeholder(field.kind) if field.optional else field.default
+    if (value := PRESETS[preset].get(name, field.default)) is not None:
+      node[leaf] = value
   return config.lock()
 
 
@@ -221,6 +266,19 @@ def unflatten(flat: dict[str, Any]) -> ml_collections.ConfigDict:
       node[leaf] = _tuples(value)
   validate(config)
   return config
+
+
+def complete(flat: dict[str, Any]) -> dict[str, Any]:
+  """A flat config that an earlier version may have written, with what the fields it does not have were then."""
+  if "data.augmentation" in flat:
+    return flat
+  streamed, folder = flat.get("data.loading") == "stream", flat.get("data.name") == "folder"
+  missing = {
+    "data.split_seed": flat.get("seed") if folder else 0,
+    "data.augmentation": "inception" if streamed else "cifar",
+    "data.test_view": "centre" if streamed else "whole",
+  }
+  return {**flat, **missing, **({"data.crop_padding": 0} if streamed else {})}
 
 
 def _tuples(value):
@@ -291,6 +349,23 @@ def _validate_together(config):
     raise UsageError(
       f"config.data.validation_fraction: {config.data.validation_fraction}; allowed is 0, as config.data.loading is stream"
     )
+  if not streamed:
+    for name, allowed in (("augmentation", "cifar"), ("test_view", "whole")):
+      if config.data[name] != allowed:
+        raise UsageError(
+          f"config.data.{name}: {config.data[name]!r}; allowed is {allowed}, as config.data.loading is device, where all "
+          "images have one size already"
+        )
+  if config.data.augmentation == "inception" and config.data.crop_padding:
+    raise UsageError(
+      f"config.data.crop_padding: {config.data.crop_padding}; allowed is 0, as config.data.augmentation is inception"
+    )
+  for name in ("image_key", "label_key"):
+    if config.data[name] is not None and config.data.name in ("digits", "folder"):
+      raise UsageError(
+        f"config.data.{name}: {config.data[name]!r}; allowed is None, as config.data.name is {config.data.name}, which "
+        "has no features"
+      )
   for name in ("jitter", "hue"):
     if not streamed and config.data[name]:
       raise UsageError(

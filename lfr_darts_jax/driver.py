@@ -188,7 +188,7 @@ class Search:
     search = self._config.search
     # A stream has another order wherever the key in the state has, and skips alphas' batches of the warm-up.
     order = self._config.seed, 5, place.iteration, place.retries
-    begins = 0, bilevel.warmup_updates(self._config, self._total)
+    begins = 0, self._plan.iterations[place.iteration].warmup_updates(self._total)
     return self._split.feed(self._halves, search.batch_size, order, begins, search.updates_per_dispatch)
 
   def _dispatch(self, place, updates, state, feed, stop):
@@ -341,15 +341,7 @@ class Search:
 
   def _updates(self, place):
     iteration = self._plan.iterations[place.iteration]
-    return bilevel.Updates(
-      self._config,
-      self._network(place),
-      iteration.searched,
-      self._total,
-      *self._statistics,
-      iteration.skip_dropout,
-      self._devices,
-    )
+    return bilevel.Updates(self._config, self._network(place), iteration, self._total, *self._statistics, self._devices)
 
   def _start(self, place, save) -> SearchState:
     layout = self._plan.iterations[place.iteration].layout

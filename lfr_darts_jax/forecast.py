@@ -98,7 +98,7 @@ def search_seconds(
   updates: int,
 ) -> float:
   """Updates `start` to `stop` of an iteration of `updates`; each has two passes, in the warm-up one."""
-  warmup = round(config.search.warmup_fraction * updates)
+  warmup = iteration.warmup_updates(updates)
   passes = 2 * (stop - start) - (min(stop, warmup) - min(start, warmup))
   size = config.search.channels, config.data.image_size, config.search.batch_size
   return passes * pass_seconds(iteration.layout, cells, *size)

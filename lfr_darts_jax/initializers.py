@@ -13,7 +13,7 @@ _compiled_per_shape = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform
 
 
 def kernel_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-  """Uniform within 1 / sqrt(fan_in): PyTorch's default for convolutions, with which DARTS was tuned.
+  """Uniform within 1 / sqrt(fan_in): PyTorch's default for convolutions today; DARTS's: see docs/deviations.md.
 
   The same values as of `nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")`, which compiles a program for
   every shape. What JAX draws for an array begins with what it draws for a shorter one, so that the next power of two

@@ -9,6 +9,8 @@ from lfr_darts_jax import config as schema
 from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import reading
 from lfr_darts_jax import workdir as places
+from lfr_darts_jax.data import identity
+from lfr_darts_jax.data.identity import Identity
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.errors import short
 from lfr_darts_jax.storage import Path
@@ -43,6 +45,16 @@ def genotype(workdir: Path) -> genotypes.Genotype | None:
     return genotypes.parse(text)
   except UsageError as error:
     raise UsageError(f"{path}: {error}") from None
+
+
+def data(workdir: Path) -> Identity | None:
+  """What the data are told by that a work directory was begun with; None where an earlier version began it.
+
+  Raises:
+    UsageError: where its file can't be read.
+  """
+  path = workdir / places.DATA
+  return identity.parse(reading.read_json(path, 100 * places.MAX_BYTES), str(path)) if path.exists() else None
 
 
 def search_seconds(workdir: Path) -> float | None:
@@ -125,6 +137,8 @@ def result(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any] |
   for name in ("search_seconds", "skipped_files"):
     if found.get(name) is not None:
       reading.numbers(found[name], where(name), low=0)
+  if found.get("data") is not None:
+    identity.parse(found["data"], where("data"))
   try:
     collapse.parse(found.get("collapse"))
   except UsageError as error:

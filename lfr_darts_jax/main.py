@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shlex
 import signal
 import sys
 import traceback
+from typing import Any
 import warnings
 
 from absl import app
@@ -19,6 +21,7 @@ from ml_collections import config_flags
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax import files
+from lfr_darts_jax import kept
 from lfr_darts_jax import reading
 from lfr_darts_jax import storage
 from lfr_darts_jax import workdir as places
@@ -33,11 +36,39 @@ from lfr_darts_jax.genotype import parse
 from lfr_darts_jax.interrupt import Interrupted
 
 PROGRAM = "python -m lfr_darts_jax.main"
-CONFIG_HELP = "Config file; config.FIELD overrides one field. Default: the digits job."
-MODES = ("run", "search", "train", "evaluate", "describe", "report", "draw")
+CONFIG_HELP = "Config file; config.FIELD overrides one field. Default: the workdir's config, or else the digits job."
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+  """What a mode uses; other flags are refused.
+
+  Attributes:
+    flags: those that some modes use and others don't.
+    fields: the config fields that may be overridden, or beginnings of their names.
+  """
+
+  flags: tuple[str, ...] = ()
+  fields: tuple[str, ...] = ()
+
+
+OPTIONAL = tuple(name for name, field in schema.FIELDS.items() if field.optional)
+PROCESSES = ("distributed", "coordinator", "num_processes", "process_id")
+_TESTED = ("name", "dir", "image_key", "label_key", "loading", "workers", "test_view", "skip_bad_files", "split_seed")
+TEST_FIELDS = tuple(f"data.{name}" for name in (*_TESTED, "validation_fraction"))
+COST_FIELDS = ("data.image_size", "data.channels", "data.num_classes", "network.", "train.auxiliary_weight")
+MODES = {
+  "run": Mode(("genotype", "config", *PROCESSES), ("",)),
+  "search": Mode(("config", *PROCESSES), ("",)),
+  "train": Mode(("genotype", "config", *PROCESSES), ("",)),
+  "evaluate": Mode(PROCESSES, TEST_FIELDS),
+  "describe": Mode(("genotype", "config"), COST_FIELDS),
+  "report": Mode(),
+  "draw": Mode(("genotype",)),
+}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; the same command continues it.")
-_MODE = flags.DEFINE_enum("mode", "run", MODES, "What to do.")
+_MODE = flags.DEFINE_enum("mode", "run", list(MODES), "What to do.")
 _GENOTYPE = flags.DEFINE_string(
   "genotype", None, f"Genotype file, or {', '.join(BUILT_IN)}; takes the place of the search."
 )
@@ -89,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
   elif mode == "train":
     pipeline.train(config, given or _genotype_of_workdir(), workdir, command=command)
   elif mode == "evaluate":
-    print(json.dumps(pipeline.evaluate(workdir)))
+    print(json.dumps(pipeline.evaluate(workdir, config)))
   elif mode == "report":
     print(page.write(workdir))
   else:
@@ -145,6 +176,10 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> 
   Raises:
     UsageError: where a flag is unknown or has a wrong value, or the config file can't be run.
   """
+  try:
+    argv = [argv[0], *values.read_flags_from_files(list(argv[1:]))]
+  except flags.Error as error:
+    raise UsageError(str(error)) from None
   given = [argument.lstrip("-").partition("=") for argument in argv[1:] if argument.startswith("-")]
   names = [name for name, _, _ in given]
   for name, _, value in given:
@@ -155,20 +190,54 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> 
     path = value.partition(":")[0]
     if name == "config" and path and not os.path.isfile(path):
       raise UsageError(f"config: {path} is not there; allowed is a Python file with get_config()")
-  # As the flag's own default it would be read, with its overrides, before there is anyone to catch an error.
-  if "config" not in names:
-    argv = [argv[0], f"--config={schema.__file__}", *argv[1:]]
+  # ml_collections reads "None" for no field of numbers.
+  unset = [n for name, _, value in given if value == "None" and (n := name.removeprefix("config.")) in OPTIONAL]
+  argv = [a for a in argv if a.lstrip("-") not in [f"config.{name}=None" for name in unset]]
+  config = None if "config" in names else _of_workdir(argv) or schema.get_config("digits")
+  settings: dict[str, Any] = {"help_string": CONFIG_HELP, "flag_values": values, "sys_argv": list(argv)}
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # An odd escape in a value is worth no second line.
       # Defining it reads the arguments too.
-      config_flags.DEFINE_config_file("config", None, CONFIG_HELP, flag_values=values, sys_argv=list(argv))
+      if config is None:
+        config_flags.DEFINE_config_file("config", None, **settings)
+      else:
+        config_flags.DEFINE_config_dict("config", config, **settings)
       rest = values(argv)
   except Exception as error:  # Whatever a config file does, a user gets one line.
     raise UsageError(_flag_error(error, argv)) from None
   if not isinstance(values.config, ml_collections.ConfigDict):
     raise UsageError("config: can't be read; allowed is a Python file whose get_config() returns a ConfigDict")
+  for name in unset:
+    values.config.update_from_flattened_dict({name: None})
+  if "mode" in values:
+    _check_used(values.mode, names)
   return rest
+
+
+def _of_workdir(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
+  """The config of the work directory that a command line names, None where there is none."""
+  names, told = flags.FlagValues(), [argument for argument in argv[1:] if not re.match("--?config[.]", argument)]
+  flags.DEFINE_string("workdir", None, "", flag_values=names)
+  with contextlib.suppress(flags.Error):
+    names([argv[0], *told], known_only=True)
+    if names.workdir is not None:
+      workdir = storage.path(names.workdir)
+      return kept.config(workdir) if places.config(workdir) is not None else None
+  return None
+
+
+def _check_used(name: str, given: Sequence[str]) -> None:
+  """Refuses flags that a mode does not use."""
+  mode = MODES[name]
+  for flag in given:
+    field = flag.removeprefix("config.")
+    if field != flag and not field.startswith(mode.fields):
+      allowed = ", ".join(f"{f}*" if f.endswith(".") else f for f in mode.fields) or "none"
+      raise UsageError(f"config.{field}: --mode={name} does not use it; allowed are {allowed}")
+    if flag in ("genotype", "config", *PROCESSES) and flag not in mode.flags:
+      users = ", ".join(other for other, its in MODES.items() if flag in its.flags)
+      raise UsageError(f"{flag}: --mode={name} does not use it; allowed with {users}")
 
 
 def _flag_error(error: Exception, argv: Sequence[str]) -> str:

@@ -28,11 +28,14 @@ def search_weights(config: ml_collections.ConfigDict, updates: int) -> optax.Gra
   return sgd(search_schedule(config, updates), search.momentum, search.weight_decay, search.gradient_clip)
 
 
-def search_alphas(config: ml_collections.ConfigDict, live: dict[str, jax.Array]) -> optax.GradientTransformation:
+def search_alphas(
+  config: ml_collections.ConfigDict, rate: float, live: dict[str, jax.Array]
+) -> optax.GradientTransformation:
   """Optimizer of the alphas: Adam with L2 added to the gradient, not AdamW, as in DARTS.
 
   Args:
     config: the config.
+    rate: learning rate, see `plans.Iteration.alpha_learning_rate`.
     live: per cell, `[edges, operations]` bool; dead entries neither decay nor move.
   """
   search = config.search
@@ -43,22 +46,49 @@ def search_alphas(config: ml_collections.ConfigDict, live: dict[str, jax.Array])
   def hold(updates, _):
     return jax.tree.map(lambda u, m: jnp.where(m, u, 0), updates, live)
 
+  clip = search.alpha_gradient_clip
   return optax.chain(
+    optax.identity() if clip is None else optax.clip_by_global_norm(clip),
     optax.stateless(decay),
     optax.scale_by_adam(search.alpha_beta1, search.alpha_beta2),
     optax.stateless(hold),
-    optax.scale_by_learning_rate(search.alpha_learning_rate),
+    optax.scale_by_learning_rate(rate),
   )
 
 
-def train_weights(config: ml_collections.ConfigDict, updates_per_epoch: int) -> optax.GradientTransformation:
-  """Optimizer of the final training: warm-up, then cosine or linear decay to zero."""
+def train_schedule(config: ml_collections.ConfigDict, updates_per_epoch: int) -> optax.Schedule:
+  """Learning rate of the final training.
+
+  Cosine: to zero over all updates. Linear: that of P-DARTS's code on ImageNet, by epoch: straight towards zero but for
+  the last five epochs, which share what the slope's last step would take. Warm-up multiplies either by the share of its
+  epochs that have begun, as there.
+  """
   train = config.train
-  warmup = train.warmup_epochs * updates_per_epoch
-  rest = train.epochs * updates_per_epoch - warmup
-  if train.schedule == "cosine":
-    decay = optax.cosine_decay_schedule(train.learning_rate, rest)
-  else:
-    decay = optax.linear_schedule(train.learning_rate, 0.0, rest)
-  schedule = optax.join_schedules([optax.linear_schedule(0.0, train.learning_rate, max(warmup, 1)), decay], [warmup])
+  cosine = optax.cosine_decay_schedule(train.learning_rate, train.epochs * updates_per_epoch)
+
+  def schedule(count):
+    epoch = count // updates_per_epoch
+    if train.schedule == "cosine":
+      rate = cosine(count)
+    else:
+      rate = train.learning_rate * linear_decay(epoch, train.epochs)
+    return rate * jnp.minimum((epoch + 1) / train.warmup_epochs, 1) if train.warmup_epochs else rate
+
+  return schedule
+
+
+LINEAR_TAIL = 5  # Epochs.
+
+
+def linear_decay(epoch: jax.Array, epochs: int) -> jax.Array:
+  """From 1 to almost 0 as P-DARTS's `adjust_lr` has it; without a tail where there are no more epochs than it takes."""
+  tail = LINEAR_TAIL if epochs > LINEAR_TAIL else 0
+  left, slope = epochs - epoch, 1 / (epochs - tail)
+  return slope * jnp.where(left > tail, left - tail, left / LINEAR_TAIL)
+
+
+def train_weights(config: ml_collections.ConfigDict, updates_per_epoch: int) -> optax.GradientTransformation:
+  """Optimizer of the final training."""
+  train = config.train
+  schedule = train_schedule(config, updates_per_epoch)
   return sgd(schedule, train.momentum, train.weight_decay, train.gradient_clip)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from importlib import metadata
 import json
+import sys
 import time
 from typing import Any
 
@@ -27,6 +28,7 @@ from lfr_darts_jax import seeds
 from lfr_darts_jax import storage
 from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
+from lfr_darts_jax.data import identity
 from lfr_darts_jax.data import sources
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.files import write_atomically
@@ -111,21 +113,50 @@ def describe(config: ml_collections.ConfigDict, genotype: Genotype) -> dict[str,
   return {**cost.describe(network, shape), "layers": len(network.layout)}
 
 
-def evaluate(workdir: str | Path) -> dict[str, Any]:
-  """Tests the trained network of a directory again.
+def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = None) -> dict[str, Any]:
+  """Tests the trained network of a directory, in which nothing is changed.
+
+  Args:
+    workdir: the directory.
+    config: for `data`, where the test split is; classes are told by their names. None for the directory's.
 
   Returns:
     `test_error` and `top5_error` in percent, and the number of `images`.
 
   Raises:
-    UsageError: where the directory holds no trained network.
+    UsageError: where the directory holds no trained network, or the data don't suit it.
   """
   trained = predictor.load(workdir)
+  config = config or trained.config
+  schema.validate(config)
   devices = parallel.everything()
   devices.check("train.batch_size", trained.config.train.batch_size, None)
-  test = sources.open_dataset(trained.config).test()
-  result = trained.count(feeds.open_split(test, trained.config, devices))
+  test, data = sources.open_test(config, trained.class_names)
+  _compare_tested(trained, config, data)
+  result = trained.count(feeds.open_split(test, config, devices))
   return {"test_error": result.error, "top5_error": result.top5_error, "images": result.total}
+
+
+def _compare_tested(trained, config, data):
+  """Says on stderr what is not as it was in the training; refuses what could be images that were trained on."""
+  if trained.data is None:
+    print(f"{NOT_COMPARED}: they were not written down when it was trained", file=sys.stderr, flush=True)
+    return
+  changed = identity.differences(trained.data, data)
+  if changed and data.source == "folder" and "test" not in data.images and config.data.dir == trained.config.data.dir:
+    raise UsageError(
+      f"config.data.dir: {config.data.dir} has changed since the training ({_changes(changed)}), so that images of it "
+      "that were not trained on can't be told any more; allowed is a folder with a test split, or the same images"
+    )
+  if changed:
+    print(f"the data are not those of the training ({_changes(changed)})", file=sys.stderr, flush=True)
+
+
+NOT_COMPARED = "the data can't be compared with those that this directory was begun with"
+
+
+def _changes(changed):
+  return "; ".join(changed)
 
 
 @contextlib.contextmanager
@@ -149,6 +180,7 @@ class _Run:
     self._genotype_path = self._workdir / places.GENOTYPE
     processes.agree(self._check)
     self._dataset = dataset or sources.open_dataset(config)
+    processes.agree(self._compare_data)
     trainer.check_batch_size(config, self._dataset.train_images)
     if self._dataset.skipped:
       print(f"{len(self._dataset.skipped)} files of the image folder can't be read and are left out", flush=True)
@@ -161,6 +193,22 @@ class _Run:
     metrics.read(self._workdir)
     if (self._workdir / places.CONFIG).exists():
       records.read(self._workdir)
+
+  def _compare_data(self):
+    """Refuses other data than those that the directory was begun with, and tells where they have only moved."""
+    if not places.begun(self._workdir):
+      return
+    before = kept.data(self._workdir)
+    if before is None:
+      print(f"{NOT_COMPARED}: an earlier version did not write them down", flush=True)
+    elif changed := identity.differences(before, self._dataset.identity):
+      raise UsageError(
+        f"config.data: {self._workdir} was begun with other data; allowed are the same, or a new workdir "
+        f"({_changes(changed)})"
+      )
+    was, place = (places.config(self._workdir) or {}).get("data.dir"), self._config.data.dir
+    if before is not None and was != place:
+      print(f"the data were in {was} before, now in {place}; they are the same", flush=True)
 
   def _genotype(self):
     """That of the directory, or None."""
@@ -185,7 +233,8 @@ class _Run:
 
   def _begin(self):
     """Claims the directory for this config, once nothing is left that could be refused."""
-    processes.agree(lambda: places.claim(self._workdir, schema.flatten(self._config), self._command))
+    flat, data = schema.flatten(self._config), self._dataset.identity.to_json()
+    processes.agree(lambda: places.claim(self._workdir, flat, data, self._command))
 
   def _keep(self, genotype):
     for cell in genotype.cells:
@@ -302,6 +351,7 @@ class _Run:
       "mean": job.mean,
       "deviation": job.deviation,
       "class_names": self._dataset.class_names,
+      "data": self._dataset.identity.to_json(),
       "skipped_files": len(self._dataset.skipped),
     }
     variables = {"params": state.params, "batch_stats": state.batch_stats}

@@ -14,6 +14,15 @@ from lfr_darts_jax.operations import OPERATIONS
 
 STAGES = ("n0", "r0", "n1", "r1", "n2")
 
+# Adam moves an alpha by at most its rate an update, so that rate times updates bounds how far it can go. A short search
+# needs a higher rate to leave uniform alphas at all: by default it has the travel of the published one.
+DARTS_TRAVEL = 3e-4 * 50 * 390  # Its rate, its epochs, and the batches of 64 in half of CIFAR-10's train split.
+PDARTS_TRAVEL = 6e-4 * 15 * 260  # Of a stage, whose alphas move in 15 of 25 epochs, in batches of 96.
+MAX_ALPHA_RATE = 0.1  # Our choice: above it single batches would decide.
+
+# DARTS moves its alphas from the first update on, P-DARTS after 10 of 25 epochs (section 4.2); 0.3 is our choice.
+WARMUPS = {"lfr_darts": 0.3, "joint": 0.3, "darts": 0.0, "pdarts": 0.4}
+
 
 @dataclasses.dataclass(frozen=True)
 class Iteration:
@@ -26,6 +35,9 @@ class Iteration:
     keep: operations kept per edge at its end; 1 derives the cell: one operation on two edges per node.
     inherit: whether its supernet starts from the weights of the one before.
     skip_dropout: initial dropout rate on skip_connects, None for no dropout.
+    warmup: share of its updates that train weights alone, at its beginning.
+    travel: how far its alphas can go where `alpha_rate` is None: the rate of Adam times the bilevel updates.
+    alpha_rate: learning rate of the alphas; None: what `travel` makes of the number of updates.
   """
 
   layout: tuple[str, ...]
@@ -34,6 +46,19 @@ class Iteration:
   keep: int = 1
   inherit: bool = False
   skip_dropout: float | None = None
+  warmup: float = 0.0
+  travel: float = DARTS_TRAVEL
+  alpha_rate: float | None = None
+
+  def warmup_updates(self, updates: int) -> int:
+    """How many of so many updates train weights alone."""
+    return round(self.warmup * updates)
+
+  def alpha_learning_rate(self, updates: int) -> float:
+    """Learning rate of the alphas, for an iteration of so many updates."""
+    if self.alpha_rate is not None:
+      return self.alpha_rate
+    return min(MAX_ALPHA_RATE, self.travel / max(updates - self.warmup_updates(updates), 1))
 
   def round_steps(self, updates: int) -> list[tuple[int, int]]:
     """(update after which to prune, operations to keep), for an iteration of so many updates."""
@@ -98,7 +123,15 @@ def make(config: ml_collections.ConfigDict) -> Plan:
   Raises:
     UsageError: where `search.operations` names an unknown one.
   """
-  return {"lfr_darts": _lfr_darts, "darts": _darts, "pdarts": _pdarts, "joint": _joint}[config.plan.name](config)
+  plan = {"lfr_darts": _lfr_darts, "darts": _darts, "pdarts": _pdarts, "joint": _joint}[config.plan.name](config)
+  warmup, own = config.search.warmup_fraction, WARMUPS[config.plan.name]
+  schedule = {
+    "warmup": own if warmup is None else warmup,
+    "travel": PDARTS_TRAVEL if config.plan.name == "pdarts" else DARTS_TRAVEL,
+    "alpha_rate": config.search.alpha_learning_rate,
+  }
+  iterations = tuple(dataclasses.replace(iteration, **schedule) for iteration in plan.iterations)
+  return dataclasses.replace(plan, iterations=iterations)
 
 
 def _cells(config, names):
@@ -142,7 +175,9 @@ def _pdarts(config):
   # Chen et al., "Progressive differentiable architecture search", ICCV 2019: deeper supernets, fewer candidates,
   # fresh weights and alphas in each; dropout on skip_connects and a cap on their number.
   iterations = tuple(
-    Iteration(genotype.staged_layout(_DARTS_STAGES, layers), _DARTS_CELLS, _rounds(config, ()), keep, skip_dropout=rate)
+    Iteration(
+      genotype.staged_layout(_DARTS_STAGES, layers), _DARTS_CELLS, _rounds(config, ()), keep, skip_dropout=rate or None
+    )
     for layers, keep, rate in zip(config.plan.pdarts_layers, (5, 3, 1), config.plan.pdarts_skip_dropout, strict=True)
   )
   return Plan(_cells(config, _DARTS_CELLS), iterations, config.plan.pdarts_max_skip_connects)

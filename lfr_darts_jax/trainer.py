@@ -46,6 +46,11 @@ def check_batch_size(config: ml_collections.ConfigDict, train_images: int) -> No
     )
 
 
+def drop_path_rate(peak: float, epoch: jax.Array, epochs: int) -> jax.Array:
+  """Probability of dropping an edge in an epoch: from zero to almost the peak, as DARTS's `train.py` raises it."""
+  return peak * epoch / epochs
+
+
 class Training:
   """The final training of one network in one work directory."""
 
@@ -216,8 +221,8 @@ class Training:
     images = augment.normalize(images, self.mean, self.deviation)
     if train.cutout:
       images = augment.cutout(images, at_step(cutout_key), train.cutout, self._batching)
-    # DARTS raises the rate by epoch, from zero to almost the whole.
-    drop_path = train.drop_path * (state.step // self._per_epoch) / train.epochs if train.drop_path else None
+    epoch = state.step // self._per_epoch
+    drop_path = drop_path_rate(train.drop_path, epoch, train.epochs) if train.drop_path else None
 
     def objective(params) -> tuple[jax.Array, tuple[Any, jax.Array]]:
       outputs, updated = self._network.apply(

@@ -7,6 +7,7 @@ from typing import Any
 
 import filelock
 
+from lfr_darts_jax import config as schema
 from lfr_darts_jax import files
 from lfr_darts_jax import processes
 from lfr_darts_jax import reading
@@ -17,6 +18,7 @@ from lfr_darts_jax.errors import short
 from lfr_darts_jax.storage import Path
 
 CONFIG, GENOTYPE, RESULT, COMMANDS = "config.json", "genotype.json", "result.json", "commands.txt"
+DATA = "data.json"
 LOCK, PROFILE = ".lock", "profile"
 SEEDS, ALL_SEEDS = "seeds", "seeds.json"
 SEARCH, CHECKPOINTS = "search", "checkpoints"
@@ -82,13 +84,13 @@ def _lock(workdir):
 
 
 def config(workdir: Path) -> dict[str, Any] | None:
-  """The config that the work directory was begun with, as of `config.flatten` but not checked, or None.
+  """The config that the work directory was begun with, as of `config.complete` but not checked, or None.
 
   Raises:
     UsageError: where its file holds no JSON object.
   """
   path = workdir / CONFIG
-  return reading.read_json(path, MAX_BYTES) if path.exists() else None
+  return schema.complete(reading.read_json(path, MAX_BYTES)) if path.exists() else None
 
 
 def commands(workdir: Path) -> tuple[str, ...]:
@@ -99,6 +101,11 @@ def commands(workdir: Path) -> tuple[str, ...]:
   """
   path = workdir / COMMANDS
   return tuple(reading.read_text(path, MAX_BYTES).splitlines()) if path.exists() else ()
+
+
+def begun(workdir: Path) -> bool:
+  """Whether something in the work directory was computed from its data: a checkpoint, a search, a result."""
+  return (workdir / RESULT).exists() or any(storage.names(workdir / name) for name in (SEARCH, CHECKPOINTS, SEEDS))
 
 
 def check(workdir: Path, flat: dict[str, Any]) -> None:
@@ -127,15 +134,18 @@ def check(workdir: Path, flat: dict[str, Any]) -> None:
     )
 
 
-def claim(workdir: Path, flat: dict[str, Any], command: str) -> None:
-  """Writes the config, and the command where it is a new one; deletes what dead processes left half written.
+def claim(workdir: Path, flat: dict[str, Any], data: dict[str, Any], command: str) -> None:
+  """Writes config and data, and the command where it is a new one; deletes what dead processes left half written.
 
   Args:
     workdir: the directory.
     flat: the config, see `config.flatten`.
+    data: what its data are told by, as JSON has it; those that it was begun with, once it is.
     command: what a user typed.
   """
   files.remove_partials(workdir)
+  if not begun(workdir) or not (workdir / DATA).exists():
+    files.write_atomically(workdir / DATA, json.dumps(data, indent=1) + "\n")
   before = commands(workdir)
   files.write_atomically(workdir / CONFIG, json.dumps(flat, indent=1) + "\n")
   # Names of files need not be UTF-8.

@@ -41,7 +41,7 @@ def x64():
 
 def tiny_config():
   """The digits job at the smallest budget."""
-  tiny = schema.get_config()
+  tiny = schema.get_config("digits")
   tiny.search.update(epochs=1, batch_size=16, channels=4, nodes=2, updates_per_dispatch=4)
   tiny.data.search_fraction = 0.1
   tiny.network.channels = 4

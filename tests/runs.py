@@ -37,7 +37,7 @@ def write(workdir, iterations=5, train=True, result=True, class_names=AWKWARD, p
   """Leaves a run of the tiny config that has ended so many iterations, and begun one more where there is one."""
   tiny = config(class_names, plan)
   workdir.mkdir(parents=True, exist_ok=True)
-  places.claim(workdir, schema.flatten(tiny), "python -m lfr_darts_jax.main --workdir='<b>runs</b>'")
+  places.claim(workdir, schema.flatten(tiny), {}, "python -m lfr_darts_jax.main --workdir='<b>runs</b>'")
   metrics = Metrics(workdir, tiny)
   made = plans.make(tiny)
   cells = {cell.name: cell for cell in made.cells}

@@ -22,6 +22,7 @@ from lfr_darts_jax import bilevel
 from lfr_darts_jax import driver
 from lfr_darts_jax import metrics
 from lfr_darts_jax import pipeline
+from lfr_darts_jax import plans
 from lfr_darts_jax import trainer
 from lfr_darts_jax.data import batches
 from lfr_darts_jax.genotype import Cell
@@ -58,7 +59,7 @@ def updates(order, count, dtype, group=None, edges_as="scan"):
     The largest differences of losses and of alphas, and the collectives of the compiled program on eight.
   """
   config = tiny_config()
-  config.search.update(order=order, batch_size=32, warmup_fraction=0.2, operations=OPERATIONS, nodes=1)
+  config.search.update(order=order, batch_size=32, operations=OPERATIONS, nodes=1)
   config.data.update(flip=True)
   config.network.update(batch_norm_group=group, edges=edges_as)
   cells = tuple(Cell.full(name, kind, 1, OPERATIONS) for name, kind in (("n0", "normal"), ("r0", "reduction")))
@@ -70,10 +71,11 @@ def updates(order, count, dtype, group=None, edges_as="scan"):
   images = rng.integers(0, 256, (128, 8, 8, 1)).astype(np.uint8)
   labels = rng.integers(0, 10, 128).astype(np.int32)
   halves = np.arange(128, dtype=np.int32).reshape(2, 64)
+  iteration = plans.Iteration(network.layout, ("n0", "r0"), skip_dropout=0.3, warmup=0.2, alpha_rate=6e-3)
   results = []
   for number in (1, 8):
     team = devices(number)
-    made = bilevel.Updates(config, network, ("n0", "r0"), 20, (0.4,), (0.3,), 0.3, team)
+    made = bilevel.Updates(config, network, iteration, 20, (0.4,), (0.3,), team)
     state = made.initial(variables, as_float(alphas, dtype), jax.random.PRNGKey(0))
     state = team.replicate(jax.tree.map(np.asarray, state))
     feed = team.replicate(batches.Resident(batches.Split(images, labels), halves))

@@ -129,7 +129,7 @@ def darts_genotypes(draw):
   return draw(spliced(draw(st.sampled_from(["", "X = "])) + f"Genotype({', '.join(draw(st.permutations(texts)))})"))
 
 
-DEFAULTS = schema.flatten(schema.get_config())
+DEFAULTS = schema.flatten(schema.get_config("digits"))
 VALUES = (
   st.sampled_from(list(DEFAULTS.values()))
   | st.integers(-1, 20)

@@ -13,6 +13,7 @@ import pytest
 
 from lfr_darts_jax import bilevel
 from lfr_darts_jax import genotype as genotypes
+from lfr_darts_jax import plans
 from lfr_darts_jax import prune
 from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.network import Network
@@ -116,7 +117,7 @@ class Pair:
     from benchmarks import torch_supernet
 
     self.torch, self.module = torch, torch_supernet
-    config.search.update(order=order, batch_size=4, warmup_fraction=0.0)
+    config.search.update(order=order, batch_size=4, alpha_learning_rate=6e-3)
     rng = np.random.default_rng(0)
     kinds = {"n0": "normal", "n1": "normal", "r0": "reduction"}
     cells = {n: genotypes.Cell.full(n, kind, nodes, DARTS_OPERATIONS) for n, kind in kinds.items()}
@@ -129,7 +130,8 @@ class Pair:
     self.their_alphas = {name: torch.tensor(a, requires_grad=True) for name, a in alphas.items()}
     self.bilevel = torch_supernet.Bilevel(self.theirs, self.their_alphas, config.search, 10)
     network = Network(self.layout, cells, DARTS_OPERATIONS, channels, 5, searching=True)
-    self.updates = bilevel.Updates(config, network, ("n0", "r0"), 10, self.mean, self.deviation)
+    iteration = plans.Iteration(self.layout, ("n0", "r0"), alpha_rate=config.search.alpha_learning_rate)
+    self.updates = bilevel.Updates(config, network, iteration, 10, self.mean, self.deviation)
     images = rng.normal(size=(2, 4, size, size, 3))
     labels = rng.integers(0, 5, (2, 4))
     batch = lambda i: bilevel.Batch(jnp.asarray(images[i]), jnp.asarray(labels[i]), jax.random.PRNGKey(0))

@@ -10,16 +10,22 @@ import pytest
 
 from lfr_darts_jax import bilevel
 from lfr_darts_jax import operations
+from lfr_darts_jax import plans
 from lfr_darts_jax.data import batches
 
 MEAN, DEVIATION = (0.4, 0.5), (0.3, 0.2)
 
 
+def iteration(net, **schedule):
+  """An iteration that searches all of a supernet's cells."""
+  return plans.Iteration(net.network.layout, tuple(net.alphas), alpha_rate=6e-3, **schedule)
+
+
 def make(config, net, order=1, **search):
   """Updates, a state with momentum and data for a small supernet."""
-  config.search.update(order=order, batch_size=4, warmup_fraction=0.0, **search)
+  config.search.update(order=order, batch_size=4, **search)
   config.data.update(crop_padding=0)
-  updates = bilevel.Updates(config, net.network, tuple(net.alphas), 20, MEAN, DEVIATION)
+  updates = bilevel.Updates(config, net.network, iteration(net), 20, MEAN, DEVIATION)
   rng = np.random.default_rng(1)
   momentum = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) * 0.1, p.dtype), net.params)
   variables = {"params": net.params, "batch_stats": net.batch_stats}
@@ -115,12 +121,22 @@ def test_one_update_moves_alphas_on_validation_then_weights_on_train(x64, config
   np.testing.assert_allclose(sums.alpha_gradients["n0"], np.sqrt(np.sum(np.square(by_alphas["n0"]))), rtol=1e-5)
 
 
+def test_the_dropout_of_skip_connects_falls_twice_in_a_stage_of_pdarts():
+  rate = lambda initial, epoch: float(bilevel.skip_dropout_rate(initial, epoch, 10, 25))
+  # In the warm-up 0.4 * (25 - epoch - 1) / 25.
+  np.testing.assert_allclose([rate(0.4, e) for e in (0, 9)], [0.384, 0.24], rtol=1e-6)
+  np.testing.assert_allclose([rate(0.7, e) for e in (0, 9)], [0.672, 0.42], rtol=1e-6)
+  # Then 0.4 * e^(-0.2 (epoch - 10)).
+  np.testing.assert_allclose([rate(0.4, e) for e in (10, 11, 24)], [0.4, 0.327492, 0.024324], rtol=1e-4)
+  # A warm-up that ends within an epoch: that epoch belongs to it.
+  assert float(bilevel.skip_dropout_rate(1.0, 1, 1.2, 3)) == pytest.approx(1 / 3)
+
+
 def test_warm_up_trains_weights_alone(config, supernet):
   net = supernet(layout=("n0",), nodes=1, channels=2)
   config.search.updates_per_dispatch = 4
   updates, state, feed = make(config, net)
-  config.search.warmup_fraction = 0.1
-  updates = bilevel.Updates(config, net.network, ("n0",), 20, MEAN, DEVIATION)
+  updates = bilevel.Updates(config, net.network, iteration(net, warmup=0.1), 20, MEAN, DEVIATION)
   before = np.array(state.alphas["n0"])
   state, sums = updates.run(jax.tree.map(jnp.array, state), feed, 2)
   np.testing.assert_array_equal(state.alphas["n0"], before)

@@ -28,6 +28,16 @@ def uneven(cell):
   )
 
 
+def test_mixtures_differ_in_bfloat16_by_less_than_it_resolves():
+  x = jnp.asarray(np.indices((4, 4)).sum(0) % 2 * 2 - 1, jnp.bfloat16)[None, :, :, None]  # A checkerboard of -1 and 1.
+  weights = jnp.array([0.501, 0.499])
+  op = MixedOp(("max_pool_3x3", "skip_connect"), 1, 1, False)
+  y = op.apply({}, x, weights, False)
+  assert y.dtype == jnp.bfloat16
+  # Where x is -1 the pool has 1: 0.501 - 0.499, where both weights are 0.5 in bfloat16.
+  np.testing.assert_allclose(y[0, ..., 0].astype(jnp.float32), np.where(x[0, ..., 0] > 0, 1, 0.002), rtol=0.01)
+
+
 @pytest.mark.parametrize("nodes,candidates", [(2, None), (3, uneven)])
 def test_scanned_equals_unrolled(x64, supernet, nodes, candidates):
   results = []

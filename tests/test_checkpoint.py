@@ -317,8 +317,8 @@ values = np.arange(12, dtype=np.float32).reshape(3, 4)
 state = {"w": jax.make_array_from_callback(values.shape, everywhere, lambda index: values[index])}
 shapes = lambda meta: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
 folder = storage.path(sys.argv[3])
-checkpoint.Checkpoints(folder, config.get_config()).save(7, state, {"step": 7})
-read, meta = checkpoint.Checkpoints(folder, config.get_config()).restore(shapes, print)
+checkpoint.Checkpoints(folder, config.get_config("digits")).save(7, state, {"step": 7})
+read, meta = checkpoint.Checkpoints(folder, config.get_config("digits")).restore(shapes, print)
 np.testing.assert_array_equal(read["w"], values)
 assert meta == {"step": 7}
 """

@@ -26,9 +26,9 @@ def test_the_defaults_are_valid_and_every_field_is_explained():
     ("prune.rounds", ((0.5, 1),)),
     ("prune.rounds", (3,)),
     ("network.layers", 4),
-    ("train.warmup_epochs", 40),
+    ("train.warmup_epochs", 600),
     ("search.min_learning_rate", 1.0),
-    ("train.cutout", 17),
+    ("train.cutout", 65),
     ("plan.pdarts_layers", (5, 5, 17)),
     ("plan.pdarts_skip_dropout", (False, 0.1, 0.2)),
     ("search.momentum", float("nan")),
@@ -78,8 +78,28 @@ def test_wrong_type_and_unknown_field():
     schema.validate(config)
 
 
+def test_a_config_of_an_earlier_version_is_read_as_it_was_meant():
+  flat = schema.flatten(schema.get_config("digits")) | {"seed": 7}
+  assert schema.complete(flat) == flat
+  earlier = {k: v for k, v in flat.items() if k not in ("data.augmentation", "data.test_view", "data.split_seed")}
+  assert schema.complete(earlier) == flat
+  streamed = earlier | {"data.loading": "stream", "data.name": "folder", "data.crop_padding": 4}
+  assert schema.complete(streamed) == streamed | {
+    "data.augmentation": "inception",
+    "data.test_view": "centre",
+    "data.crop_padding": 0,
+    "data.split_seed": 7,
+  }
+
+
+def test_presets_are_named():
+  with pytest.raises(UsageError, match="preset: 'mars'; allowed are cifar10, digits"):
+    schema.get_config("mars")
+  assert schema.get_config("digits").data.name == "digits" and schema.get_config().train.epochs == 600
+
+
 def test_a_folder_needs_its_place():
-  config = schema.get_config()
+  config = schema.get_config("digits")
   config.data.name = "folder"
   with pytest.raises(UsageError, match="config.data.dir"):
     schema.validate(config)
@@ -95,6 +115,14 @@ def test_a_folder_needs_its_place():
     ),
     ({"jitter": 0.4}, "config.data.jitter: 0.4; allowed is 0, as config.data.loading is device"),
     ({"hue": 0.2}, "config.data.hue: 0.2; allowed is 0, as config.data.loading is device"),
+    ({"augmentation": "inception"}, "config.data.augmentation: 'inception'; allowed is cifar, as config.data.loading"),
+    ({"test_view": "centre"}, "config.data.test_view: 'centre'; allowed is whole, as config.data.loading is device"),
+    (
+      {"loading": "stream", "name": "folder", "dir": "a", "augmentation": "inception", "crop_padding": 4},
+      "config.data.crop_padding: 4; allowed is 0, as config.data.augmentation is inception",
+    ),
+    ({"image_key": "image"}, "config.data.image_key: 'image'; allowed is None, as config.data.name is digits"),
+    ({"label_key": "a"}, "config.data.label_key: 'a'; allowed is None, as config.data.name is digits"),
   ],
 )
 def test_fields_of_streams_are_checked_together(config, changes, complaint):

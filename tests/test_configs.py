@@ -26,9 +26,9 @@ def test_config_is_valid_and_explains_itself(path):
   assert f"configs/{path.name}" in module.__doc__ or path.stem == "digits"
 
 
-def test_digits_is_the_default():
+def test_digits_is_the_preset_of_that_name():
   _, config = load(FILES[0].with_name("digits.py"))
-  assert schema.flatten(config) == schema.flatten(schema.get_config())
+  assert schema.flatten(config) == schema.flatten(schema.get_config("digits"))
 
 
 def test_laptop_has_a_sibling_for_fashion_mnist():

@@ -16,7 +16,7 @@ reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_poo
 
 
 def cifar10():
-  config = schema.get_config()
+  config = schema.get_config("digits")
   config.data.update(image_size=32, channels=3)
   config.network.update(channels=36, layers=20)
   return config

@@ -5,8 +5,10 @@ import pytest
 
 from lfr_darts_jax import feeds
 from lfr_darts_jax import parallel
+from lfr_darts_jax.data import augment
 from lfr_darts_jax.data import batches
 from lfr_darts_jax.data import sources
+from lfr_darts_jax.norm import WHOLE_BATCH
 from tests.conftest import tiny_config
 from tests.photographs import jpeg
 
@@ -55,10 +57,11 @@ def config():
 
 
 def read(feed, start, stop):
-  """Images and labels of the steps of a dispatch."""
-  got = feed.take(start, stop)
+  """Images and labels of the steps of a dispatch, not cropped."""
+  got, plain = feed.take(start, stop), tiny_config()
+  plain.data.crop_padding = 0
   key = jnp.zeros(2, jnp.uint32)
-  one = lambda step, part: got.batch(key, jnp.int32(step), part, 4, None, None)
+  one = lambda step, part: got.batch(key, jnp.int32(step), part, 4, plain, WHOLE_BATCH)
   return [[tuple(map(np.asarray, one(s, p))) for p in range(got.images.shape[1])] for s in range(start, stop)]
 
 
@@ -86,6 +89,21 @@ def test_a_stream_goes_on_anywhere_and_ends_its_dispatches_anywhere(config):
   for part in range(2):
     seen = np.concatenate([step[part][1] for step in steps[:2]])
     assert set(seen) <= set(labels[parts[part]])
+
+
+def test_a_stream_is_cropped_and_flipped_on_the_device_as_other_images_are(config):
+  split = feeds.open_split(Photographs(), config, parallel.first())
+  feed = split.feed(None, 4, (0,), (0,), 3)
+  ((images, _),) = read(feed, 0, 1)[0]
+  config.data.update(crop_padding=2, flip=True)
+  key = jax.random.PRNGKey(3)
+  again = split.feed(None, 4, (0,), (0,), 3)
+  cropped, _ = again.take(0, 1).batch(key, jnp.int32(0), 0, 4, config, WHOLE_BATCH)
+  expected = augment.crop_and_flip(jnp.asarray(images), key, config)
+  assert (np.asarray(cropped) != images).any()
+  np.testing.assert_array_equal(cropped, expected)
+  for opened in (feed, again):
+    opened.close()
 
 
 def test_a_part_is_not_read_before_it_is_needed(config):

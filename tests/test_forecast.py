@@ -39,7 +39,6 @@ def test_updates_per_iteration_leave_out_incomplete_batches(config):
 def test_the_warm_up_has_one_pass_per_update(config):
   plan = forecast.plans.make(config)
   cost = lambda start, stop: forecast.search_seconds(config, plan.iterations[0], plan.cells, start, stop, 100)
-  config.search.warmup_fraction = 0.3
   one = cost(0, 1)
   assert cost(10, 40) == pytest.approx((20 + 2 * 10) * one) and cost(50, 60) == pytest.approx(20 * one)
 

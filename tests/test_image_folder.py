@@ -203,7 +203,9 @@ def folder(tmp_path):
 
 
 def load(root, skip_bad_files=False):
-  return image_folder.load_folder(root, 4, 3, 0, skip_bad_files)
+  listing = image_folder.list_folder(root)
+  train, test, skipped = image_folder.load_folder(listing, 4, 3, 0, skip_bad_files)
+  return train, test, listing.class_names, skipped
 
 
 def spoil(folder, names=("birds",)):

@@ -110,6 +110,19 @@ def test_mirrored_is_left_for_right():
   np.testing.assert_array_equal(photographs.take(encoded, plan._replace(mirrored=True), 16, 3), as_it_is[:, ::-1])
 
 
+def test_a_whole_view_is_the_photograph_resized(config):
+  encoded = jpeg(0, 40, 30)
+  config.data.update(image_size=10, channels=3)
+  whole = TestView.of(config)
+  assert whole.plan(encoded, []).box == (0, 0, 40, 30)
+  config.data.flip = True  # On the device, as are crops.
+  plan = TrainView.of(config).plan(encoded, NUMBERS)
+  assert plan.box == (0, 0, 40, 30) and not plan.mirrored
+  config.data.update(augmentation="inception", test_view="centre")
+  assert TestView.of(config).plan(encoded, []).box == (7, 2, 26, 26)  # 224/256 of 30, in the middle.
+  assert TrainView.of(config).plan(encoded, NUMBERS).box != (0, 0, 40, 30)
+
+
 def test_what_is_no_whole_image_is_refused(monkeypatch):
   encoded = jpeg(0, 40, 40)
   with pytest.raises(ValueError, match="not whole"):

@@ -91,7 +91,7 @@ def test_a_genotype_that_could_not_be_read_again_is_not_kept(config, tmp_path):
 def test_a_search_that_ends_collapsed_is_kept_and_not_trained_unless_told_to(config, tmp_path, monkeypatch, capsys):
   config.plan.name = "darts"
   # Four updates leave the alphas uniform, which is known only at the end.
-  config.search.update(layers=3, operations=("none", "skip_connect"), stop_on_collapse=True)
+  config.search.update(layers=3, operations=("none", "skip_connect"), alpha_learning_rate=6e-3, stop_on_collapse=True)
   config.network.layers = 3
   for _ in range(2):
     with pytest.raises(collapse.Collapsed, match="normal: 4 of 4 connections are skip_connects.*and 2 more"):

@@ -33,7 +33,7 @@ def test_pdarts_is_three_stages_with_fewer_candidates_and_a_cap(config):
   plan = plans.make(config)
   assert [len(i.layout) for i in plan.iterations] == [5, 11, 17]
   assert [i.keep for i in plan.iterations] == [5, 3, 1]
-  assert [i.skip_dropout for i in plan.iterations] == [0.0, 0.4, 0.7]
+  assert [i.skip_dropout for i in plan.iterations] == [None, 0.4, 0.7]
   assert plan.max_skip_connects == 2 and not any(i.inherit for i in plan.iterations)
 
 
@@ -46,6 +46,29 @@ def test_joint_searches_all_five_cells_at_once(config):
 def test_rounds_of_the_config_take_precedence(config):
   config.prune.rounds = ((0.5, 4),)
   assert all(i.rounds == ((0.5, 4),) for i in plans.make(config).iterations)
+
+
+@pytest.mark.parametrize(
+  "name,warmup,travel", [("lfr_darts", 30, 5.85), ("joint", 30, 5.85), ("darts", 0, 5.85), ("pdarts", 40, 2.34)]
+)
+def test_warm_up_and_travel_are_those_of_the_plan(config, name, warmup, travel):
+  config.plan.name = name
+  for iteration in plans.make(config).iterations:
+    assert iteration.warmup_updates(100) == warmup
+    assert iteration.alpha_learning_rate(1000) * (1000 - 10 * warmup) == pytest.approx(travel)
+    assert iteration.alpha_learning_rate(10) == 0.1
+  config.search.update(warmup_fraction=0.5, alpha_learning_rate=0.02)
+  for iteration in plans.make(config).iterations:
+    assert iteration.warmup_updates(100) == 50 and iteration.alpha_learning_rate(10) == 0.02
+  config.search.update(warmup_fraction=1.0, alpha_learning_rate=None)
+  assert plans.make(config).iterations[0].alpha_learning_rate(10) == 0.1
+
+
+def test_published_searches_have_the_published_rate_by_their_travel(config):
+  config.plan.name = "darts"
+  assert plans.make(config).iterations[0].alpha_learning_rate(50 * 390) == pytest.approx(3e-4)
+  config.plan.name = "pdarts"
+  assert plans.make(config).iterations[0].alpha_learning_rate(25 * 260) == pytest.approx(6e-4)
 
 
 @pytest.mark.parametrize("updates,expected", [(10, [(6, 5), (8, 3)]), (1, [(1, 5), (1, 3)])])

@@ -70,7 +70,7 @@ def folder(tmp_path, config):
   return tmp_path
 
 
-def test_folder_is_resized_and_holds_out_a_fifth_by_seed(folder, config):
+def test_folder_is_resized_and_holds_out_a_fifth_whatever_the_seed(folder, config):
   dataset = sources.load(config)
   assert dataset.class_names == ("birds", "cats & dogs")
   assert dataset.train[0].shape == (16, 8, 8, 3)
@@ -78,6 +78,8 @@ def test_folder_is_resized_and_holds_out_a_fifth_by_seed(folder, config):
   train, test = ({i.tobytes() for i in part} for part in (dataset.train[0], dataset.test()[0]))
   assert not train & test
   config.seed = 1
+  assert {i.tobytes() for i in sources.load(config).test()[0]} == test
+  config.data.split_seed = 1
   assert {i.tobytes() for i in sources.load(config).test()[0]} != test
 
 

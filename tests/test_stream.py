@@ -144,7 +144,7 @@ def test_an_evaluation_of_fewer_images_than_a_batch():
 
 
 def test_statistics_are_those_of_the_images_that_the_test_would_see(config):
-  config.data.update(image_size=16, channels=3)
+  config.data.update(image_size=16, channels=3, test_view="centre")
   images = np.concatenate([i[r] for i, _, r in stream.evaluation_batches(ALBUM, None, 8, TEST_VIEW)])
   assert stream.statistics(config, ALBUM) == augment.statistics(images)
   config.data.statistics_images = 5

@@ -38,6 +38,12 @@ def training(config, workdir, interrupt=None):
   )
 
 
+def test_the_ramp_of_drop_path_by_hand():
+  # DARTS: 0.2 * epoch / 600.
+  rates = [trainer.drop_path_rate(0.2, epoch, 600) for epoch in (0, 1, 300, 599)]
+  np.testing.assert_allclose(rates, [0, 0.2 / 600, 0.1, 0.2 * 599 / 600])
+
+
 @pytest.fixture
 def tiny(config):
   config.train.update(epochs=3, updates_per_dispatch=4, drop_path=0.2, cutout=2)

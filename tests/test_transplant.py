@@ -15,6 +15,7 @@ from tests.conftest import ONE_OF_EACH_KIND
 from tests.test_bilevel import DEVIATION
 from tests.test_bilevel import MEAN
 from tests.test_bilevel import batch_pair
+from tests.test_bilevel import iteration
 from tests.test_bilevel import make
 
 
@@ -28,7 +29,7 @@ def pruned_pair(config, supernet, edges):
   cells = tuple(dataclasses.replace(c, candidates=((), *c.candidates[1:])) for c in cells)
   network = net.network.clone(cells=cells)
   params = transplant.restrict(state.params, network.layout, cells)
-  after = bilevel.Updates(config, network, tuple(net.alphas), 20, MEAN, DEVIATION)
+  after = bilevel.Updates(config, network, iteration(net), 20, MEAN, DEVIATION)
   pruned = state.replace(
     params=params,
     batch_stats=transplant.restrict(state.batch_stats, network.layout, cells),
@@ -85,10 +86,9 @@ def test_the_next_update_has_the_survivors_momentum(x64, config, supernet):
 def test_to_pass_over_what_was_pruned_is_to_be_without_it(x64, config, supernet, order):
   net, network, state, pruned, _, rebuilt, feed = pruned_pair(config, supernet, "scan")
   config.search.order = order
-  searched = tuple(net.alphas)
   live = {c.name: jnp.array(c.live(network.operations)) for c in network.cells}
-  passing = bilevel.Updates(config, net.network.clone(conditional=True), searched, 20, MEAN, DEVIATION)
-  rebuilt = bilevel.Updates(config, network, searched, 20, MEAN, DEVIATION)
+  passing = bilevel.Updates(config, net.network.clone(conditional=True), iteration(net), 20, MEAN, DEVIATION)
+  rebuilt = bilevel.Updates(config, network, iteration(net), 20, MEAN, DEVIATION)
   whole, sums = passing.run(jax.tree.map(jnp.array, state.replace(live=live)), feed, 2)
   own, own_sums = rebuilt.run(jax.tree.map(jnp.array, pruned.replace(live=live)), feed, 2)
   close = lambda a, b: jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-8, atol=1e-10), a, b)

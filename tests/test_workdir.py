@@ -17,7 +17,7 @@ def test_the_same_config_may_go_on_and_another_may_not(config, tmp_path):
   flat = schema.flatten(config)
   with places.alone(tmp_path / "run"):
     places.check(tmp_path / "run", flat)
-  places.claim(tmp_path / "run", flat, "first")
+  places.claim(tmp_path / "run", flat, {}, "first")
   places.check(tmp_path / "run", flat | {"checkpoint.interval": 1.0, "search.stop_on_collapse": True})
   with pytest.raises(UsageError, match=r"config.search.epochs: 9, before 1"):
     places.check(tmp_path / "run", flat | {"search.epochs": 9})
@@ -25,7 +25,7 @@ def test_the_same_config_may_go_on_and_another_may_not(config, tmp_path):
 
 def test_the_final_network_may_change_until_its_training_begins(config, tmp_path):
   flat = schema.flatten(config)
-  places.claim(tmp_path, flat, "first")
+  places.claim(tmp_path, flat, {}, "first")
   other = flat | {"train.epochs": 9, "network.layers": 8}
   places.check(tmp_path, other)
   (tmp_path / places.CHECKPOINTS).mkdir()
@@ -35,7 +35,7 @@ def test_the_final_network_may_change_until_its_training_begins(config, tmp_path
 
 def test_every_command_is_kept_once_and_on_one_line(config, tmp_path):
   for command in ("one", "two\nlines", "one", "--config.data.dir=\udcff"):
-    places.claim(tmp_path, schema.flatten(config), command)
+    places.claim(tmp_path, schema.flatten(config), {}, command)
   assert (tmp_path / places.COMMANDS).read_text() == "one\ntwo lines\n--config.data.dir=\\udcff\n"
 
 
@@ -64,8 +64,8 @@ def test_a_full_disk_is_no_wrong_input(tmp_path, monkeypatch, number, kind):
 
 def test_what_dead_processes_left_goes(config, tmp_path):
   (tmp_path / ".result.json.partial").write_text("{")
-  places.claim(tmp_path, schema.flatten(config), "first")
-  assert sorted(os.listdir(tmp_path)) == ["commands.txt", "config.json"]
+  places.claim(tmp_path, schema.flatten(config), {}, "first")
+  assert sorted(os.listdir(tmp_path)) == ["commands.txt", "config.json", "data.json"]
 
 
 HOLD = """
@@ -106,8 +106,8 @@ def test_a_store_that_cannot_be_written(store):
 
 def test_a_config_in_a_store(config, bucket):
   flat = schema.flatten(config)
-  places.claim(bucket, flat, "first")
-  places.claim(bucket, flat, "second")
+  places.claim(bucket, flat, {}, "first")
+  places.claim(bucket, flat, {}, "second")
   places.check(bucket, flat | {"train.epochs": 9})
   assert places.commands(bucket) == ("first", "second")
   storage.write(bucket / places.CHECKPOINTS / "5" / "meta.json", b"")

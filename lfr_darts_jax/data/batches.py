@@ -96,7 +96,7 @@ class Epoch(NamedTuple):
 
 
 class Streamed(NamedTuple):
-  """Batches of some steps that came from the host, augmented there, and split over the devices.
+  """Batches of some steps that came from the host, split over the devices.
 
   Attributes:
     images: uint8 `[steps, parts, batch / shards, height, width, channels]`.
@@ -121,8 +121,11 @@ class Streamed(NamedTuple):
     config: ml_collections.ConfigDict,
     batching: Batching,
   ) -> tuple[jax.Array, jax.Array]:
-    """See `Epoch.batch`; the order and the augmentation are those of the stream."""
-    return self.images[step - self.first, part], self.labels[step - self.first, part]
+    """See `Epoch.batch`; the order is that of the stream, and so is Inception's augmentation."""
+    images, labels = self.images[step - self.first, part], self.labels[step - self.first, part]
+    if config.data.augmentation == "cifar":
+      images = augment.crop_and_flip(images, key, config, batching)
+    return images, labels
 
 
 Feed = Resident | Streamed

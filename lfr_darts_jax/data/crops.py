@@ -49,5 +49,10 @@ def middle_box(width: int, height: int) -> Box:
   return _centred(width, height, side, side)
 
 
+def whole_box(width: int, height: int) -> Box:
+  """All of it."""
+  return Box(0, 0, width, height)
+
+
 def _centred(width, height, across, down):
   return Box((width - across) // 2, (height - down) // 2, across, down)

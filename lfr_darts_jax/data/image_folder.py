@@ -1,9 +1,11 @@
 """Images of the user's own: `train/<class>/*` and optionally `test/<class>/*`, of whatever kind and quality."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import os
 import pathlib
+from typing import NamedTuple
 import warnings
 
 import numpy as np
@@ -24,27 +26,59 @@ HELD_OUT = 5  # One in so many images is kept for the test where the folder has 
 SHOWN = 10  # Names in an error message.
 
 
+class Listing(NamedTuple):
+  """The images of a folder, none of which is read.
+
+  Attributes:
+    root: holds `train/<class>/*` and optionally `test/<class>/*`.
+    class_names: by label.
+    files: of every class in the train split, then, where there is one, in the test split.
+    has_test: whether there is one.
+  """
+
+  root: pathlib.Path
+  class_names: tuple[str, ...]
+  files: list[list[pathlib.Path]]
+  has_test: bool
+
+  @property
+  def counts(self) -> dict[str, dict[str, int]]:
+    """The number of images of every class, by split that is there."""
+    count, sizes = len(self.class_names), list(map(len, self.files))
+    splits = {"train": sizes[:count]} | ({"test": sizes[count:]} if self.has_test else {})
+    return {split: dict(zip(self.class_names, own, strict=True)) for split, own in splits.items()}
+
+  def entries(self) -> Iterator[bytes]:
+    """Every file's path below the root and its size, in an order that depends on nothing else."""
+    for path in (path for found in self.files for path in found):
+      try:
+        size = path.stat().st_size
+      except OSError:
+        size = -1  # It will be found to be bad.
+      yield os.fsencode(path.relative_to(self.root).as_posix()) + b" %d" % size
+
+
 def load_folder(
-  root: pathlib.Path, size: int, channels: int, seed: int, skip_bad_files: bool
-) -> tuple[Arrays, Arrays, tuple[str, ...], tuple[str, ...]]:
+  listing: Listing, size: int, channels: int, split_seed: int, skip_bad_files: bool
+) -> tuple[Arrays, Arrays, tuple[str, ...]]:
   """Decodes every image of a folder, both splits, so that a bad file is reported before a search and not after it.
 
   Args:
-    root: holds `train/<class>/*` and optionally `test/<class>/*`. Without the latter a fifth of each class is held
-      out; bad files that are skipped change nothing else, as if they had been deleted.
+    listing: its images. Without a test split a fifth of each class is held out; bad files that are skipped change
+      nothing else, as if they had been deleted.
     size: height and width that images are resized to, pixels.
     channels: 1 for grey, 3 for RGB.
-    seed: of the fifth.
+    split_seed: of the fifth.
     skip_bad_files: whether files that `decode` refuses are left out.
 
   Returns:
-    uint8 images `[n, size, size, channels]` and int32 labels `[n]` of the train split, the same of the test split, the
-    class names by label, and the files left out, as paths relative to `root`.
+    uint8 images `[n, size, size, channels]` and int32 labels `[n]` of the train split, the same of the test split, and
+    the files left out, as paths relative to the folder.
 
   Raises:
-    UsageError: where there are no two classes, a class has no image, or files are bad and not to be skipped.
+    UsageError: where a class has no image left, or files are bad and not to be skipped.
   """
-  class_names, files, has_test = _listed(root)
+  root, class_names, files, has_test = listing
   train = root / "train"
   images, groups, bad = _decode_all([(path, i) for i, found in enumerate(files) for path in found], size, channels)
   skipped = tuple(_relative(path, root) for path in bad)
@@ -57,13 +91,13 @@ def load_folder(
   counts = np.bincount(groups, minlength=len(files)).tolist()
   _check_classes(train, class_names, counts[: len(class_names)], "no image left after bad files are skipped")
   labels = (groups % len(class_names)).astype(np.int32)
-  held_out = groups >= len(class_names) if has_test else _held_out(counts, seed)
+  held_out = groups >= len(class_names) if has_test else _held_out(counts, split_seed)
   if has_test and not held_out.any():
     raise UsageError(
       f"config.data.dir: {_shown(root / 'test')} holds no image that is not skipped as bad; at least one is needed"
     )
   _check_held_out(train, held_out)
-  return (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out]), class_names, skipped
+  return (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out]), skipped
 
 
 class EncodedFolder:
@@ -91,26 +125,20 @@ class EncodedFolder:
     return pathlib.Path(os.fsdecode(os.path.join(self._root, self._files[index])))
 
 
-def list_folder(root: pathlib.Path, seed: int) -> tuple[EncodedFolder, EncodedFolder, tuple[str, ...]]:
-  """Lists the images of a folder, none of which is read.
-
-  Args:
-    root, seed: see `load_folder`.
-
-  Returns:
-    The train split, the test split, and the class names by label.
+def encoded_folder(listing: Listing, split_seed: int) -> tuple[EncodedFolder, EncodedFolder]:
+  """The train split and the test split of a folder, none of whose images is read; arguments as of `load_folder`.
 
   Raises:
-    UsageError: where there are no two classes, or a class has no image.
+    UsageError: where there is nothing to be held out.
   """
-  class_names, files, has_test = _listed(root)
+  root, class_names, files, has_test = listing
   counts = list(map(len, files))
   groups = np.repeat(np.arange(len(files)), counts)
-  held_out = groups >= len(class_names) if has_test else _held_out(counts, seed)
+  held_out = groups >= len(class_names) if has_test else _held_out(counts, split_seed)
   _check_held_out(root / "train", held_out)
   everything, labels = [path for found in files for path in found], (groups % len(class_names)).astype(np.int32)
   part = lambda mask: EncodedFolder(root, [everything[i] for i in np.flatnonzero(mask)], labels[mask])
-  return part(~held_out), part(held_out), class_names
+  return part(~held_out), part(held_out)
 
 
 def decode(path: pathlib.Path, size: int, channels: int) -> np.ndarray:
@@ -212,8 +240,12 @@ def _decode_all(files, size, channels):
   return images[: len(groups)], np.array(groups, np.int32), bad
 
 
-def _listed(root):
-  """Class names; the files of every class in the train split, then in the test split if there is one; whether."""
+def list_folder(root: pathlib.Path) -> Listing:
+  """Lists the images of a folder.
+
+  Raises:
+    UsageError: where there are no two classes, or a class has no image.
+  """
   train = root / "train"
   if not train.is_dir():
     raise UsageError(f"config.data.dir: {_shown(root)}; allowed is a folder that holds train/<class>/*")
@@ -228,7 +260,7 @@ def _listed(root):
         f"config.data.dir: {_shown(root / 'test')} holds no images of the classes in {_shown(train)}; allowed are "
         f"files named {_suffixes()}"
       )
-  return class_names, files, has_test
+  return Listing(root, class_names, files, has_test)
 
 
 def _check_held_out(train, held_out):
@@ -239,9 +271,9 @@ def _check_held_out(train, held_out):
     )
 
 
-def _held_out(counts, seed):
-  """Draws a fifth of each class, by seed, as a mask over images in order of class."""
-  rng = np.random.default_rng([seed, 2])
+def _held_out(counts, split_seed):
+  """Draws a fifth of each class as a mask over images in order of class."""
+  rng = np.random.default_rng([split_seed, 2])
   masks = []
   for count in counts:
     # Two images are needed for one in each part; a class with a single one is trained on only.

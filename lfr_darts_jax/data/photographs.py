@@ -62,12 +62,13 @@ class View(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TrainView:
-  """A random part of it, perhaps mirrored, its colours changed.
+  """A random part of it or all of it, perhaps mirrored, its colours changed.
 
   Attributes:
     size, channels: see `View`.
     flip: whether half of the images are mirrored.
     jitter, hue: see `jitter.draw`.
+    whole: whether all of it is seen, in place of a random part.
   """
 
   size: int
@@ -75,18 +76,20 @@ class TrainView:
   flip: bool
   jitter: float
   hue: float
+  whole: bool = False
 
   @classmethod
   def of(cls, config: ml_collections.ConfigDict) -> "TrainView":
-    """The view that a config asks for."""
+    """The view that a config asks for; what `augment.crop_and_flip` does on the device is left to it."""
     data = config.data
-    return cls(data.image_size, data.channels, data.flip, data.jitter, data.hue)
+    inception = data.augmentation == "inception"
+    return cls(data.image_size, data.channels, data.flip and inception, data.jitter, data.hue, not inception)
 
   def plan(self, encoded: bytes, numbers: list[float]) -> Plan:
     """See `View`."""
     width, height, ordinary = _header(encoded)
     coin, *others = numbers[crops.NUMBERS :]
-    box = crops.random_box(width, height, numbers)
+    box = crops.whole_box(width, height) if self.whole else crops.random_box(width, height, numbers)
     changed = self.jitter or self.hue
     change = jitter.draw(others, self.channels, self.jitter, self.hue) if changed else None
     return Plan(box, _scale(box, self.size) if ordinary else 0, self.flip and coin < 0.5, change)
@@ -94,26 +97,28 @@ class TrainView:
 
 @dataclasses.dataclass(frozen=True)
 class TestView:
-  """Its middle.
+  """Its middle or all of it.
 
   Attributes:
     size, channels: see `View`.
+    whole: whether all of it is seen.
   """
 
   __test__ = False  # No test case of pytest's.
 
   size: int
   channels: int
+  whole: bool = False
 
   @classmethod
   def of(cls, config: ml_collections.ConfigDict) -> "TestView":
     """The view that a config asks for."""
-    return cls(config.data.image_size, config.data.channels)
+    return cls(config.data.image_size, config.data.channels, config.data.test_view == "whole")
 
   def plan(self, encoded: bytes, numbers: list[float]) -> Plan:
     """See `View`."""
     width, height, ordinary = _header(encoded)
-    box = crops.middle_box(width, height)
+    box = crops.whole_box(width, height) if self.whole else crops.middle_box(width, height)
     return Plan(box, _scale(box, self.size) if ordinary else 0)
 
 

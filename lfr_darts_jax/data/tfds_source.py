@@ -25,7 +25,7 @@ class Prepared:
 
   Attributes:
     builder: TFDS's.
-    image, label: keys of the first image and of the first class label.
+    image, label: keys of its images and their labels, see `prepared`.
     test: the split that it is tested on: "test", or "validation" where there is none, or none with labels.
   """
 
@@ -44,23 +44,35 @@ class Prepared:
     """Of an image; None for what varies."""
     return self.builder.info.features[self.image].shape
 
+  @property
+  def version(self) -> str:
+    """Its name, config and version."""
+    return self.builder.info.full_name
+
   def split(self, name: str) -> str:
     """TFDS's name of "train" or "test"."""
     return self.test if name == "test" else name
 
+  def images(self, split: str) -> int:
+    """How many "train" or "test" has."""
+    return self.builder.info.splits[self.split(split)].num_examples
 
-def prepared(name: str, data_dir: str | None) -> Prepared:
+
+def prepared(name: str, data_dir: str | None, image_key: str | None = None, label_key: str | None = None) -> Prepared:
   """Opens a data set, preparing it first where it is not there.
 
   Args:
     name: the name that `tfds.builder` takes.
     data_dir: TFDS's `data_dir`, None for its default.
+    image_key, label_key: names of the features to take. None: those of the data set's `supervised_keys`; where these
+      don't name an image or a class label, the only one there is.
 
   Returns:
     The data set.
 
   Raises:
-    UsageError: where the data set is unknown or none of image classification, or TensorFlow is missing to prepare it.
+    UsageError: where the data set is unknown or none of image classification, a feature is not there or one of several,
+      or TensorFlow is missing to prepare it.
   """
   import tensorflow_datasets as tfds
 
@@ -76,42 +88,50 @@ def prepared(name: str, data_dir: str | None) -> Prepared:
     raise _tensorflow_missing(name, data_dir) from None
   if not builder.is_prepared():
     builder = _prepare(tfds, name, data_dir)
+  supervised = builder.info.supervised_keys
+  named = supervised if isinstance(supervised, tuple) and len(supervised) == 2 else (None, None)
   features = builder.info.features
-  keys = {
-    kind: [k for k, f in features.items() if isinstance(f, kind)]
-    for kind in (tfds.features.Image, tfds.features.ClassLabel)
-  }
-  if not all(keys.values()):
-    raise UsageError(
-      f"config.data.name: {name!r} has no images with class labels; allowed are image classification data sets"
-    )
-  (image_key, *_), (label_key, *_) = keys.values()
+  image = _feature(name, features, tfds.features.Image, "image_key", image_key, named[0])
+  label = _feature(name, features, tfds.features.ClassLabel, "label_key", label_key, named[1])
   test = "test" if "test" in builder.info.splits else "validation"
   for split in ("train", test):
     if split not in builder.info.splits:
-      raise UsageError(f"config.data.name: {name!r} has no {split} split; it has {', '.join(builder.info.splits)}")
-  there = Prepared(builder, image_key, label_key, test)
+      raise UsageError(
+        f"config.data.name: {name!r} has no {split} split; it has {', '.join(sorted(builder.info.splits))}"
+      )
+  there = Prepared(builder, image, label, test)
   if test == "test" and "validation" in builder.info.splits and _unlabelled(there):
     return dataclasses.replace(there, test="validation")
   return there
 
 
-def load_tfds(
-  name: str, data_dir: str | None, image_size: int
-) -> tuple[Callable[[str], tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
-  """Opens a data set whose images are all decoded.
+def _feature(name, features, kind, field, chosen, named):
+  """The key of the feature of a kind: the chosen one, the one that the data set names, or the only one."""
+  # The features come in another order in every process.
+  candidates = sorted(key for key, feature in features.items() if isinstance(feature, kind))
+  if not candidates:
+    raise UsageError(
+      f"config.data.name: {name!r} has no images with class labels; allowed are image classification data sets"
+    )
+  if chosen is not None and chosen not in candidates:
+    raise UsageError(f"config.data.{field}: {short(chosen)}; {name} has {', '.join(candidates)}")
+  if chosen is None and named not in candidates and len(candidates) > 1:
+    raise UsageError(
+      f"config.data.{field}: None; {name} does not say which one it is meant for; allowed are {', '.join(candidates)}"
+    )
+  return chosen or (named if named in candidates else candidates[0])
+
+
+def load_tfds(there: Prepared, image_size: int) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
+  """Reads a data set's splits, all images decoded.
 
   Args:
-    name, data_dir: see `prepared`.
+    there: the data set.
     image_size: images of varying sizes are resized to it; those of one size stay as they are.
 
   Returns:
-    A function from "train" or "test" to uint8 images and int32 labels, and the class names.
-
-  Raises:
-    UsageError: see `prepared`.
+    A function from "train" or "test" to uint8 images and int32 labels.
   """
-  there = prepared(name, data_dir)
   resize = None in there.shape
 
   def read(split):
@@ -126,7 +146,7 @@ def load_tfds(
       rows = [row for part in pool.map(decode, chunks) for row in part]
     return np.stack([image for image, _ in rows]), np.array([label for _, label in rows], np.int32)
 
-  return read, there.class_names
+  return read
 
 
 class EncodedTfds:
