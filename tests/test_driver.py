@@ -76,7 +76,7 @@ def lines(workdir):
 def tiny_search():
   config = tiny_config()
   # Few operations keep the compilations short.
-  config.search.operations = ("none", "skip_connect", "dil_conv_3x3")
+  config.search.update(operations=("none", "skip_connect", "dil_conv_3x3"), alpha_learning_rate=6e-3)
   config.prune.rounds = ((0.5, 2),)
   # What a search without it does, this does too.
   config.plan.inherit_weights = True
@@ -266,10 +266,11 @@ def test_the_other_plans(tiny, tmp_path, plan, order):
 
 
 def fast_search(operations):
-  """One iteration of four updates, a dispatch each, whose alphas leave uniform at once."""
+  """One iteration of four updates, a dispatch each, whose alphas leave uniform with the second."""
   config = tiny_config()
   config.plan.name = "darts"
-  config.search.update(layers=3, operations=operations, alpha_learning_rate=1.0, updates_per_dispatch=1)
+  config.search.update(layers=3, operations=operations, updates_per_dispatch=1)
+  config.search.update(warmup_fraction=0.3, alpha_learning_rate=1.0)
   return config
 
 

@@ -18,7 +18,7 @@ from lfr_darts_jax.report import record
 from tests import runs
 from tests import strategies
 
-DEFAULTS = schema.flatten(schema.get_config("digits"))
+DEFAULTS = schema.flatten(schema.get_config())
 
 
 def many(long):
