@@ -66,9 +66,7 @@ def test_the_result_tells_what_it_was_trained_with(trained):
 def test_a_renamed_class_is_not_taken_for_another(copied):
   data, run = copied
   (data / "train" / "black").rename(data / "train" / "zero")  # Its label would be the last.
-  with pytest.raises(
-    UsageError, match="has the classes 'zero', which the trained network does not know; allowed"
-  ):
+  with pytest.raises(UsageError, match="has the classes 'zero', which the trained network does not know; allowed"):
     pipeline.evaluate(run)
   with pytest.raises(UsageError, match=r"other data; .* \(classes that are gone: 'black'; new classes: 'zero'\)"):
     lfr_darts_jax.train(folder_config(data), GENOTYPE, run)
