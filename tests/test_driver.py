@@ -246,6 +246,7 @@ def test_a_batch_larger_than_a_half(tiny, tmp_path):
     search(tiny, tmp_path)
 
 
+@pytest.mark.slow
 def test_by_default_every_supernet_starts_fresh(tiny, tmp_path, monkeypatch):
   tiny.plan.inherit_weights = tiny_config().plan.inherit_weights
   monkeypatch.setattr(driver.deepen, "inherit", lambda *_: pytest.fail("weights are inherited"))

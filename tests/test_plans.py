@@ -17,6 +17,7 @@ def test_lfr_darts_deepens_from_shallow_to_deep(config):
     ("n0", "n0", "r0", "n1", "n1", "r1", "n2"),
   ]
   assert [i.searched for i in plan.iterations] == [("n0",), ("r0",), ("n1",), ("r1",), ("n2",)]
+  assert not any(i.inherit for i in plan.iterations)
   config.plan.searched_copies = 3
   assert plans.make(config).iterations[2].layout == ("n0", "n0", "r0", "n1", "n1", "n1")
 
