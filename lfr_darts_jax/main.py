@@ -53,6 +53,7 @@ class Mode:
 
 
 OPTIONAL = tuple(name for name, field in schema.FIELDS.items() if field.optional)
+NONES = frozenset(f"config.{name}=None" for name in OPTIONAL)
 PROCESSES = ("distributed", "coordinator", "num_processes", "process_id")
 _TESTED = ("name", "dir", "image_key", "label_key", "loading", "workers", "test_view", "skip_bad_files", "split_seed")
 TEST_FIELDS = tuple(f"data.{name}" for name in (*_TESTED, "validation_fraction"))
@@ -191,8 +192,9 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> 
     if name == "config" and path and not os.path.isfile(path):
       raise UsageError(f"config: {path} is not there; allowed is a Python file with get_config()")
   # ml_collections reads "None" for no field of numbers.
-  unset = [n for name, _, value in given if value == "None" and (n := name.removeprefix("config.")) in OPTIONAL]
-  argv = [a for a in argv if a.lstrip("-") not in [f"config.{name}=None" for name in unset]]
+  last = {name: value for name, _, value in given}
+  unset = [name for name in OPTIONAL if last.get(f"config.{name}") == "None"]
+  argv = [argument for argument in argv if argument.lstrip("-") not in NONES]
   config = None if "config" in names else _of_workdir(argv) or schema.get_config("digits")
   settings: dict[str, Any] = {"help_string": CONFIG_HELP, "flag_values": values, "sys_argv": list(argv)}
   try:
@@ -221,9 +223,8 @@ def _of_workdir(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
   flags.DEFINE_string("workdir", None, "", flag_values=names)
   with contextlib.suppress(flags.Error):
     names([argv[0], *told], known_only=True)
-    if names.workdir is not None:
-      workdir = storage.path(names.workdir)
-      return kept.config(workdir) if places.config(workdir) is not None else None
+    if names.workdir is not None and (storage.path(names.workdir) / places.CONFIG).exists():
+      return kept.config(storage.path(names.workdir))
   return None
 
 

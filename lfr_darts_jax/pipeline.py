@@ -126,37 +126,43 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
   Raises:
     UsageError: where the directory holds no trained network, or the data don't suit it.
   """
+  workdir = storage.path(workdir)
   trained = predictor.load(workdir)
   config = config or trained.config
   schema.validate(config)
   devices = parallel.everything()
   devices.check("train.batch_size", trained.config.train.batch_size, None)
   test, data = sources.open_test(config, trained.class_names)
-  _compare_tested(trained, config, data)
+  _compare_tested(kept.data(workdir), trained.config, config, data)
   result = trained.count(feeds.open_split(test, config, devices))
   return {"test_error": result.error, "top5_error": result.top5_error, "images": result.total}
 
 
-def _compare_tested(trained, config, data):
-  """Says on stderr what is not as it was in the training; refuses what could be images that were trained on."""
-  if trained.data is None:
-    print(f"{NOT_COMPARED}: they were not written down when it was trained", file=sys.stderr, flush=True)
+NOT_COMPARED = (
+  "the data can't be compared with those that this directory was begun with: an earlier version did not write them down"
+)
+
+
+def _compare_tested(before, trained, config, data):
+  """Says on stderr what is not as it was in the training; refuses what could be images that were trained on.
+
+  Args:
+    before: what the data of the training are told by, None where that is not known.
+    trained: the config of the training.
+    config: that of the test.
+    data: what its data are told by.
+  """
+  if before is None:
+    print(NOT_COMPARED, file=sys.stderr, flush=True)
     return
-  changed = identity.differences(trained.data, data)
-  if changed and data.source == "folder" and "test" not in data.images and config.data.dir == trained.config.data.dir:
+  changed = "; ".join(identity.differences(before, data))
+  if changed and data.source == "folder" and "test" not in data.images and config.data.dir == trained.data.dir:
     raise UsageError(
-      f"config.data.dir: {config.data.dir} has changed since the training ({_changes(changed)}), so that images of it "
-      "that were not trained on can't be told any more; allowed is a folder with a test split, or the same images"
+      f"config.data.dir: {config.data.dir} has changed since the training ({changed}), so that images of it that were "
+      "not trained on can't be told any more; allowed is a folder with a test split, or the same images"
     )
   if changed:
-    print(f"the data are not those of the training ({_changes(changed)})", file=sys.stderr, flush=True)
-
-
-NOT_COMPARED = "the data can't be compared with those that this directory was begun with"
-
-
-def _changes(changed):
-  return "; ".join(changed)
+    print(f"the data are not those of the training ({changed})", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -200,11 +206,10 @@ class _Run:
       return
     before = kept.data(self._workdir)
     if before is None:
-      print(f"{NOT_COMPARED}: an earlier version did not write them down", flush=True)
-    elif changed := identity.differences(before, self._dataset.identity):
+      print(NOT_COMPARED, flush=True)
+    elif changed := "; ".join(identity.differences(before, self._dataset.identity)):
       raise UsageError(
-        f"config.data: {self._workdir} was begun with other data; allowed are the same, or a new workdir "
-        f"({_changes(changed)})"
+        f"config.data: {self._workdir} was begun with other data; allowed are the same, or a new workdir ({changed})"
       )
     was, place = (places.config(self._workdir) or {}).get("data.dir"), self._config.data.dir
     if before is not None and was != place:

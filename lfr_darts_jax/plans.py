@@ -20,8 +20,14 @@ DARTS_TRAVEL = 3e-4 * 50 * 390  # Its rate, its epochs, and the batches of 64 in
 PDARTS_TRAVEL = 6e-4 * 15 * 260  # Of a stage, whose alphas move in 15 of 25 epochs, in batches of 96.
 MAX_ALPHA_RATE = 0.1  # Our choice: above it single batches would decide.
 
-# DARTS moves its alphas from the first update on, P-DARTS after 10 of 25 epochs (section 4.2); 0.3 is our choice.
-WARMUPS = {"lfr_darts": 0.3, "joint": 0.3, "darts": 0.0, "pdarts": 0.4}
+# By plan, warm-up and travel. DARTS moves its alphas from the first update on, P-DARTS after 10 of 25 epochs (section
+# 4.2); 0.3 is our choice.
+SCHEDULES = {
+  "lfr_darts": (0.3, DARTS_TRAVEL),
+  "joint": (0.3, DARTS_TRAVEL),
+  "darts": (0.0, DARTS_TRAVEL),
+  "pdarts": (0.4, PDARTS_TRAVEL),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,14 +130,12 @@ def make(config: ml_collections.ConfigDict) -> Plan:
     UsageError: where `search.operations` names an unknown one.
   """
   plan = {"lfr_darts": _lfr_darts, "darts": _darts, "pdarts": _pdarts, "joint": _joint}[config.plan.name](config)
-  warmup, own = config.search.warmup_fraction, WARMUPS[config.plan.name]
-  schedule = {
-    "warmup": own if warmup is None else warmup,
-    "travel": PDARTS_TRAVEL if config.plan.name == "pdarts" else DARTS_TRAVEL,
-    "alpha_rate": config.search.alpha_learning_rate,
-  }
-  iterations = tuple(dataclasses.replace(iteration, **schedule) for iteration in plan.iterations)
-  return dataclasses.replace(plan, iterations=iterations)
+  warmup, travel = SCHEDULES[config.plan.name]
+  if config.search.warmup_fraction is not None:
+    warmup = config.search.warmup_fraction
+  rate = config.search.alpha_learning_rate
+  scheduled = (dataclasses.replace(i, warmup=warmup, travel=travel, alpha_rate=rate) for i in plan.iterations)
+  return dataclasses.replace(plan, iterations=tuple(scheduled))
 
 
 def _cells(config, names):

@@ -14,7 +14,6 @@ from lfr_darts_jax import trainer
 from lfr_darts_jax import workdir as places
 from lfr_darts_jax.checkpoint import Broken
 from lfr_darts_jax.data import augment
-from lfr_darts_jax.data import identity
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.evaluate import Evaluation
 from lfr_darts_jax.genotype import Genotype
@@ -29,7 +28,6 @@ class Predictor:
     config: the config it was trained with.
     genotype: its cells.
     class_names: by label.
-    data: what the data are told by that it was trained with; None where an earlier version trained it.
   """
 
   def __init__(self, config: ml_collections.ConfigDict, genotype: Genotype, result: dict[str, Any], variables: Any):
@@ -38,13 +36,11 @@ class Predictor:
     Args:
       config: the config.
       genotype: the cells.
-      result: as of `result.json`, for `class_names`, `data`, and `mean` and `deviation` of the train split.
+      result: as of `result.json`, for `class_names`, and `mean` and `deviation` of the train split.
       variables: parameters and batch statistics of the final network.
     """
     self.config, self.genotype = config, genotype
     self.class_names = tuple(result["class_names"])
-    told = result.get("data")
-    self.data = None if told is None else identity.parse(told, "data")
     self._mean, self._deviation = tuple(result["mean"]), tuple(result["deviation"])
     self._variables, self._network = variables, final_network(config, genotype)
 

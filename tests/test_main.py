@@ -12,6 +12,7 @@ import warnings
 from absl import flags
 import pytest
 
+from lfr_darts_jax import config as schema
 from lfr_darts_jax import main
 from lfr_darts_jax.errors import UsageError
 
@@ -68,6 +69,11 @@ def test_describe_prints_one_line_of_json():
     (["--mode=draw"], "genotype: not given; --mode=draw allows a file, a built-in name"),
     (["--config.search.batch_size=1000"], "config.search.batch_size: 1000; allowed are at most 718"),
     (["--config.data.image_size=4"], "config.data.image_size"),
+    (["--mode=search", "--genotype=DARTS_V2"], "genotype: --mode=search does not use it; allowed with run, train"),
+    (["--mode=draw", "--config=configs/darts.py"], "config: --mode=draw does not use it; allowed with run, search"),
+    (["--mode=evaluate", "--config.search.epochs=3"], "config.search.epochs: --mode=evaluate does not use it; allowed"),
+    (["--mode=report", "--config.seed=3"], "config.seed: --mode=report does not use it; allowed are none"),
+    (["--mode=describe", "--distributed"], "distributed: --mode=describe does not use it; allowed with run"),
   ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, words):
@@ -94,6 +100,35 @@ def test_flags_that_are_refused(arguments, words):
     warnings.simplefilter("error")
     main.parse_flags(["lfr-darts", *arguments], flags.FlagValues())
   assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize(
+  "arguments,expected", [(["None"], None), (["0.1", "None"], None), (["None", "0.1"], 0.1), (["0.1"], 0.1)]
+)
+def test_the_last_of_several_values_counts_none_too(arguments, expected):
+  values = flags.FlagValues()
+  given = [
+    f"--config.search.{name}={value}" for value in arguments for name in ("alpha_learning_rate", "warmup_fraction")
+  ]
+  main.parse_flags(["lfr-darts", "--config=configs/cifar10.py", *given], values)
+  assert values.config.search.alpha_learning_rate == values.config.search.warmup_fraction == expected
+
+
+@pytest.mark.parametrize("place", [["--workdir={}"], ["--workdir", "{}"]])
+def test_without_a_config_that_of_the_workdir_is_taken(tmp_path, place):
+  here = [argument.format(tmp_path) for argument in place]
+  read = lambda *more: main.parse_flags(["lfr-darts", *here, *more], values) and values.config
+  values = flags.FlagValues()
+  flags.DEFINE_string("workdir", None, "", flag_values=values)
+  assert read().data.name == "digits"
+  (tmp_path / "config.json").write_text(json.dumps(schema.flatten(schema.get_config()) | {"seed": 7}))
+  values = flags.FlagValues()
+  flags.DEFINE_string("workdir", None, "", flag_values=values)
+  found = read("--config.train.epochs=3")
+  assert (found.data.name, found.seed, found.train.epochs) == ("cifar10", 7, 3)
+  values = flags.FlagValues()
+  flags.DEFINE_string("workdir", None, "", flag_values=values)
+  assert read("--config=configs/fashion_mnist.py").data.name == "fashion_mnist"
 
 
 def test_an_odd_escape_in_a_value_says_nothing_on_stderr():

@@ -160,7 +160,7 @@ def open_streamed(config: ml_collections.ConfigDict, classes: bool = True) -> St
     identity = _of_tfds(there, shape, there.images("train"))
     dataset = StreamedDataset(EncodedTfds(there, "train"), lambda: EncodedTfds(there, "test"), identity)
     found["channels"] = there.shape[-1]
-  _check(config, found, dataset.identity, classes)
+  _check(config, found, dataset, classes)
   return dataset
 
 
@@ -189,7 +189,7 @@ def load(config: ml_collections.ConfigDict, classes: bool = True) -> Dataset:
     identity = _of_tfds(there, images.shape[1:], by_class(labels, there.class_names))
     dataset = Dataset((images, labels), lambda: splits("test"), identity)
   height, width, channels = dataset.train[0].shape[1:]
-  _check(config, {"image_size": max(height, width), "channels": channels}, dataset.identity, classes)
+  _check(config, {"image_size": max(height, width), "channels": channels}, dataset, classes)
   return _hold_out(dataset, data.validation_fraction) if data.validation_fraction else dataset
 
 
@@ -203,8 +203,10 @@ def _hold_out(dataset, fraction):
   return dataclasses.replace(dataset, train=part(rest), test=lambda: part(held_out))
 
 
-def _check(config, found, identity, classes):
-  for field, value in {**found, **({"num_classes": len(identity.class_names)} if classes else {})}.items():
+def _check(config, found, dataset, classes):
+  if classes:
+    found = {**found, "num_classes": len(dataset.class_names)}
+  for field, value in found.items():
     if config.data[field] != value:
       raise UsageError(
         f"config.data.{field}: {config.data[field]}; {config.data.name} has {value}, which alone is allowed"
