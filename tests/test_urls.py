@@ -102,7 +102,7 @@ def test_every_mode(bucket):
     "evaluate": [],
     "report": [],
     "draw": [],
-    "describe": short,
+    "describe": [],
   }
   last = {}
   for mode, arguments in modes.items():
