@@ -1,10 +1,7 @@
 """What the benchmarks share: flags, the search's config, data, and processes of their own. For Linux."""
 
 import argparse
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 import contextlib
@@ -16,8 +13,7 @@ import re
 import runpy
 import sys
 import tempfile
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 import zlib
 
 import ml_collections

@@ -45,21 +45,19 @@ import jax.numpy as jnp
 import numpy as np
 import prepared
 
-from lfr_darts_jax import bilevel
 from lfr_darts_jax import config as schema
-from lfr_darts_jax import forecast
-from lfr_darts_jax import plans
-from lfr_darts_jax.data import augment
-from lfr_darts_jax.data import batches
-from lfr_darts_jax.data import sources
-from lfr_darts_jax.data.photographs import TrainView
-from lfr_darts_jax.data.stream import Stream
-from lfr_darts_jax.driver import Search
-from lfr_darts_jax.interrupt import Interrupt
-from lfr_darts_jax.metrics import Metrics
-from lfr_darts_jax.network import supernet
-from lfr_darts_jax.progress import Progress
-from lfr_darts_jax.state import SearchState
+from lfr_darts_jax.data import augment, datasets, input_pipeline
+from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
+from lfr_darts_jax.data.streaming import loader
+from lfr_darts_jax.data.streaming.transforms import Transform
+from lfr_darts_jax.models.network import supernet
+from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.runtime.metrics import Metrics
+from lfr_darts_jax.runtime.progress import Progress
+from lfr_darts_jax.runtime.session import Session
+from lfr_darts_jax.search import bilevel, plans
+from lfr_darts_jax.search.search import Search
+from lfr_darts_jax.search.state import SearchState
 
 PHOTOGRAPHS = 5000
 SIZE = (375, 500, 3)  # Of a random photograph: ImageNet's most frequent one.
@@ -125,11 +123,10 @@ def measure_photographs(options: argparse.Namespace) -> dict[str, Any]:
     prepared.write(pathlib.Path(folder), "photographs", {"train": list(some), "test": [(encoded[0], 0)]}, 10)
     config = schema.get_config("digits")
     config.data.update(name="photographs", dir=folder, loading="stream", channels=3, num_classes=10)
-    source = prepared.Memory(encoded, PHOTOGRAPHS) if options.memory else sources.open_streamed(config).train
-    view = TrainView(options.image_size, 3, True, JITTER, HUE)
-    stream = stack.enter_context(
-      contextlib.closing(Stream(source, None, options.batch, 0, view, workers=options.workers).batches())
-    )
+    source = prepared.Memory(encoded, PHOTOGRAPHS) if options.memory else datasets.open_dataset(config).train
+    transform = Transform(options.image_size, 3, "random", True, JITTER, HUE)
+    made = loader.train_batches(source, None, options.batch, 0, transform, loader.Host(workers=options.workers))
+    stream = stack.enter_context(contextlib.closing(made))
     next(stream)
     context = multiprocessing.get_context("spawn")
     pool = stack.enter_context(futures.ProcessPoolExecutor(processes, context))
@@ -170,15 +167,14 @@ class Stopwatch(Progress):
   """
 
   def __init__(self) -> None:
-    super().__init__({})
+    super().__init__()
     self.dispatches: list[tuple[float, float]] = []
     self._last = time.perf_counter()
 
-  def advance(self, part: str, work: float, seconds: float, where: str, figures: str) -> None:
-    super().advance(part, work, seconds, where, figures)
+  def advance(self, steps: int, seconds: float, left: int, where: str, figures: str) -> None:
+    super().advance(steps, seconds, left, where, figures)
     now = time.perf_counter()
-    if part == forecast.SEARCH:
-      self.dispatches.append((now - self._last, seconds))
+    self.dispatches.append((now - self._last, seconds))
     self._last = now
 
   @contextlib.contextmanager
@@ -192,13 +188,13 @@ def measure_digits(options: argparse.Namespace) -> dict[str, Any]:
   """Searches on digits, then makes the batches of as many updates."""
   config = schema.get_config("digits")
   config.plan.name = "darts"
-  dataset, watch = sources.load(config), Stopwatch()
+  dataset, watch = datasets.open_dataset(config), Stopwatch()
   with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-    with contextlib.closing(Metrics(pathlib.Path(folder), config)) as metrics:
-      Search(config, dataset, pathlib.Path(folder), metrics, watch, Interrupt()).run()
+    with contextlib.closing(Metrics(pathlib.Path(folder), schema.flatten(config))) as metrics:
+      Search(config, dataset, Session(config, pathlib.Path(folder), workdirs.SEARCH, metrics, watch)).run()
   seconds = [whole for whole, _ in watch.dispatches]
   outside = [whole - program for whole, program in watch.dispatches]
-  batch_seconds = make_batches(config, dataset, forecast.updates_per_iteration(config, len(dataset.train[0])))
+  batch_seconds = make_batches(config, dataset, plans.steps_per_stage(config, dataset.train_images))
   making = batch_seconds / sum(seconds)
   typical = statistics.median(o / s for o, s in zip(outside, seconds, strict=True))
   return {
@@ -211,27 +207,27 @@ def measure_digits(options: argparse.Namespace) -> dict[str, Any]:
   }
 
 
-def make_batches(config, dataset: sources.Dataset, updates: int) -> float:
+def make_batches(config, dataset: datasets.Dataset, updates: int) -> float:
   """Seconds that both batches of so many updates take by themselves."""
   plan = plans.make(config)
-  iteration = plan.iterations[0]
+  stage = plan.stages[0]
   images, labels = dataset.train
-  network = supernet(config, iteration.layout, plan.cells)
-  made = bilevel.Updates(config, network, iteration, updates, *augment.statistics(images))
-  halves = sources.halves(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
-  feed = jax.tree.map(jnp.asarray, batches.Resident(batches.Split(images, labels), halves))
+  network = supernet(config, stage.layout, plan.cells)
+  made = bilevel.SearchSteps(config, network, stage, updates, augment.statistics(images))
+  splits = datasets.search_splits(len(images), config.data.search_fraction, config.search.batch_size, config.seed)
+  feed = jax.tree.map(jnp.asarray, InMemoryChunk(ArrayDataset(images, labels), splits))
   blank = SearchState(jnp.int32(0), {}, {}, {}, {}, None, None, jax.random.PRNGKey(0))
 
   def total(feed):
     def body(carry, ready):
       state, total = carry
-      for half in (bilevel.ALPHAS, bilevel.WEIGHTS):
-        batch = made.batch(state, ready, half)
+      for split in (bilevel.VALIDATION, bilevel.TRAIN):
+        batch = made._batch(state, ready, split)
         total += jnp.sum(batch.images) + jnp.sum(batch.labels)
       return state.replace(step=state.step + 1), total
 
     keys, start = made.order_keys(blank), (blank, jnp.float32(0))
-    return batches.loop(feed, keys, config.search.batch_size, updates, body, start)[1]
+    return input_pipeline.run_steps(feed, keys, config.search.batch_size, updates, body, start)[1]
 
   compiled = jax.jit(total).lower(feed).compile()
   seconds = []

@@ -26,11 +26,12 @@ from typing import Any
 import common
 
 from lfr_darts_jax import config as schema
-from lfr_darts_jax.data import sources
-from lfr_darts_jax.driver import Search
-from lfr_darts_jax.interrupt import Interrupt
-from lfr_darts_jax.metrics import Metrics
-from lfr_darts_jax.progress import Progress
+from lfr_darts_jax.data import datasets
+from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.runtime.metrics import Metrics
+from lfr_darts_jax.runtime.progress import Progress
+from lfr_darts_jax.runtime.session import Session
+from lfr_darts_jax.search.search import Search
 
 UPDATES_PER_EPOCH = 10
 BATCH = 16
@@ -44,7 +45,7 @@ class Sampler(Progress):
   """
 
   def __init__(self) -> None:
-    super().__init__({})
+    super().__init__()
     self.sizes: list[int] = []
 
   def advance(self, *arguments: Any) -> None:
@@ -68,18 +69,18 @@ def measure(dispatches: int) -> dict[str, Any]:
     channels=4,
     batch_size=BATCH,
     operations=("skip_connect", "dil_conv_3x3"),
-    updates_per_dispatch=1,
+    steps_per_chunk=1,
     epochs=dispatches // UPDATES_PER_EPOCH,
   )
   config.checkpoint.interval = 1.0
-  dataset = sources.load(config)
+  dataset = datasets.open_dataset(config)
   count = 2 * BATCH * UPDATES_PER_EPOCH
   dataset = dataclasses.replace(dataset, train=tuple(a[:count] for a in dataset.train))
   sampler = Sampler()
   with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
     workdir = pathlib.Path(folder)
-    with contextlib.closing(Metrics(workdir, config)) as metrics:
-      Search(config, dataset, workdir, metrics, sampler, Interrupt()).run()
+    with contextlib.closing(Metrics(workdir, schema.flatten(config))) as metrics:
+      Search(config, dataset, Session(config, workdir, workdirs.SEARCH, metrics, sampler)).run()
   assert len(sampler.sizes) == dispatches
   tenth = dispatches // 10
   medians = [statistics.median(sampler.sizes[i : i + tenth]) for i in range(tenth, dispatches, tenth)]

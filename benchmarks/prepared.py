@@ -1,7 +1,6 @@
 """Data sets for benchmarks and tests: of TFDS, written without TensorFlow, and in memory."""
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import io
 import json
 import pathlib

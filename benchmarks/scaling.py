@@ -33,17 +33,17 @@ def measure(options: argparse.Namespace, count: int) -> dict[str, Any]:
   import jax
   import search_step
 
-  from lfr_darts_jax import bilevel
-  from lfr_darts_jax.parallel import Devices
+  from lfr_darts_jax.runtime.distributed import Devices
+  from lfr_darts_jax.search import bilevel
 
   made = search_step.compiled(options, Devices(tuple(jax.devices()[:count])))
   state, seconds = made.state, []
   for step in range(1, search_step.UNTIMED + options.steps + 1):
     began = time.perf_counter()
-    state, sums = jax.block_until_ready(made.updates.run(state, made.feed, step))
+    state, sums = jax.block_until_ready(made.steps.run(state, made.chunk, step))
     seconds.append(time.perf_counter() - began)
   number: collections.Counter[str] = collections.Counter()
-  found = collectives.read(made.updates._compiled.as_text())
+  found = collectives.read(made.steps._compiled.as_text())
   for collective in found:
     number[collective.kind] += HALVES * collective.times
   return {
@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace, count: int) -> dict[str, Any]:
     "collectives": dict(number),
     "collective_bytes": HALVES * sum(c.size * c.times for c in found),
     "gradient_bytes": HALVES * max((c.size for c in found), default=0),
-    "loss_last": float(sums.loss[bilevel.WEIGHTS]),
+    "loss_last": float(sums.loss[bilevel.TRAIN]),
     "device": jax.devices()[0].device_kind,
   }
 

@@ -30,18 +30,18 @@ import common
 import jax
 import ml_collections
 
-from lfr_darts_jax import forecast
-from lfr_darts_jax import plans
-from lfr_darts_jax.config import FIELDS
-from lfr_darts_jax.config import validate
-from lfr_darts_jax.data import sources
+from lfr_darts_jax.config import FIELDS, validate
+from lfr_darts_jax.data import datasets
 from lfr_darts_jax.data.identity import Identity
-from lfr_darts_jax.driver import Search
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.interrupt import Interrupt
-from lfr_darts_jax.metrics import Metrics
-from lfr_darts_jax.network import supernet
-from lfr_darts_jax.progress import Progress
+from lfr_darts_jax.models.network import supernet
+from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.runtime.metrics import Metrics
+from lfr_darts_jax.runtime.preemption import Preemption
+from lfr_darts_jax.runtime.progress import Progress
+from lfr_darts_jax.runtime.session import Session
+from lfr_darts_jax.search import plans
+from lfr_darts_jax.search.search import Search
 
 EPOCH = 50  # Updates in an epoch, at most; an iteration's test takes as many batches.
 DIGITS_SIZE = 8
@@ -70,36 +70,36 @@ class Stopwatch(Progress):
     waits: seconds of every wait, under the first word of what announced it: building, compiling, testing.
   """
 
-  def __init__(self, total: dict[str, float]):
-    super().__init__(total)
+  def __init__(self) -> None:
+    super().__init__()
     self.waits: dict[str, list[float]] = {}
 
   @contextlib.contextmanager
-  def waiting(self, part: str, work: float, text: str) -> Iterator[None]:
+  def waiting(self, text: str) -> Iterator[None]:
     began = time.monotonic()
-    with super().waiting(part, work, text):
+    with super().waiting(text):
       yield
     self.waits.setdefault(text.split()[0], []).append(time.monotonic() - began)
 
 
-def search_task(options: argparse.Namespace, plan: str) -> tuple[ml_collections.ConfigDict, sources.Dataset]:
+def search_task(options: argparse.Namespace, plan: str) -> tuple[ml_collections.ConfigDict, datasets.Dataset]:
   """The config of a plan's search, and data of so many images that its iterations get their share of the updates.
 
   Raises:
     UsageError: where the flags don't fit together.
   """
   config = common.search_config(options, plan)
-  iterations = len(plans.make(config).iterations)
-  share, rest = divmod(options.updates, iterations)
+  stages = len(plans.make(config).stages)
+  share, rest = divmod(options.updates, stages)
   if rest:
-    raise UsageError(f"--updates={options.updates}: {plan} allows multiples of {iterations}, its iterations")
+    raise UsageError(f"--updates={options.updates}: {plan} allows multiples of {stages}, its stages")
   if options.data == "digits":
     config.data.update(name="digits", channels=1)
-    dataset = sources.load(config)
+    dataset = datasets.open_dataset(config)
   else:
     train = common.random_images(2 * options.batch * min(share, EPOCH), options.image_size, config.seed)
     names = tuple(map(str, range(config.data.num_classes)))
-    dataset = sources.Dataset(train, lambda: train, Identity("random", None, None, names, train[0].shape[1:], {}, ""))
+    dataset = datasets.Dataset(train, lambda: train, Identity("random", None, None, names, train[0].shape[1:], {}, ""))
   most = min(len(dataset.train[0]) // (2 * options.batch), EPOCH)
   if not most:
     raise UsageError(f"--batch={options.batch}: {options.data} has too few images for two batches")
@@ -107,26 +107,28 @@ def search_task(options: argparse.Namespace, plan: str) -> tuple[ml_collections.
   config.search.epochs = share // per_epoch
   images, labels = (values[: 2 * options.batch * per_epoch] for values in dataset.train)
   validate(config)
-  for iteration in plans.make(config).iterations:
-    supernet(config, iteration.layout, plans.make(config).cells)
+  for stage in plans.make(config).stages:
+    supernet(config, stage.layout, plans.make(config).cells)
   return config, dataclasses.replace(dataset, train=(images, labels))
 
 
 def measure(options: argparse.Namespace, plan: str) -> dict[str, Any]:
   """Runs the whole search of a plan."""
   config, dataset = search_task(options, plan)
-  watch = Stopwatch(forecast.search(config, len(dataset.train[0])))
+  watch = Stopwatch()
   # What a search prints must not mix with the results.
-  with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr), Interrupt() as interrupt:
-    genotype, times = Search(config, dataset, pathlib.Path(folder), NoMetrics(), watch, interrupt).run()
+  with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr), Preemption() as stop:
+    session = Session(config, pathlib.Path(folder), workdirs.SEARCH, NoMetrics(), watch, stop)
+    genotype = Search(config, dataset, session).run()
+    session.stop_clock()
   compiling = watch.waits.pop("compiling")
   return {
-    "iterations": len(plans.make(config).iterations),
+    "iterations": len(plans.make(config).stages),
     "compilations": len(compiling),
     "compile_seconds": sum(compiling),
-    "update_seconds": times.updates,
+    "update_seconds": session.clock.step_seconds,
     "other_seconds": sum(map(sum, watch.waits.values())),
-    "search_seconds": times.search,
+    "search_seconds": session.clock.seconds,
     "genotype": "; ".join(map(str, genotype.cells)),
     "device": jax.devices()[0].device_kind,
   }

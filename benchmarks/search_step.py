@@ -24,8 +24,7 @@ import argparse
 import importlib.util
 import statistics
 import time
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import common
 import jax
@@ -33,17 +32,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from lfr_darts_jax import bilevel
-from lfr_darts_jax import parallel
-from lfr_darts_jax import plans
-from lfr_darts_jax import prune
 from lfr_darts_jax.data import augment
-from lfr_darts_jax.data import batches
+from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.genotype import Cell
-from lfr_darts_jax.network import supernet
-from lfr_darts_jax.parallel import Devices
-from lfr_darts_jax.state import SearchState
+from lfr_darts_jax.models.network import supernet
+from lfr_darts_jax.runtime import distributed
+from lfr_darts_jax.runtime.distributed import Devices
+from lfr_darts_jax.search import bilevel, plans, pruning
+from lfr_darts_jax.search.state import Alphas, SearchState
+from lfr_darts_jax.search_space.cell_spec import CellSpec
 
 UNTIMED = 1  # Updates before the timed ones: the first one allocates, and on a GPU picks its kernels.
 
@@ -53,21 +50,21 @@ class Task(NamedTuple):
 
   Attributes:
     config: the config.
-    iteration: the last one of its plan.
+    stage: the last one of its plan.
     cells: all its cells, in part derived.
     images, labels: random, `[2 * batch, ...]`: the weights' batch, then the alphas'.
   """
 
   config: ml_collections.ConfigDict
-  iteration: plans.Iteration
-  cells: tuple[Cell, ...]
+  stage: plans.Stage
+  cells: tuple[CellSpec, ...]
   images: np.ndarray
   labels: np.ndarray
 
   def alphas(self) -> dict[str, np.ndarray]:
     """First alphas of every searched cell, `[edges, operations]`."""
     shape = len(self.cells[0].candidates), len(self.config.search.operations)
-    return {name: common.initial((name, "alphas"), shape) for name in self.iteration.searched}
+    return {name: common.initial((name, "alphas"), shape) for name in self.stage.searched}
 
 
 def task(options: argparse.Namespace) -> Task:
@@ -79,30 +76,30 @@ def task(options: argparse.Namespace) -> Task:
   config = common.search_config(options, options.plan)
   config.network.dtype = options.dtype
   plan = plans.make(config)
-  iteration = plan.iterations[-1]
+  stage = plan.stages[-1]
   rng = np.random.default_rng(config.seed)
   operations = tuple(config.search.operations)
   cells = tuple(
     cell
-    if cell.name in iteration.searched
-    else prune.derive(cell, rng.random((len(cell.candidates), len(operations))), operations)
+    if cell.name in stage.searched
+    else pruning.derive(cell, rng.random((len(cell.candidates), len(operations))), operations)
     for cell in plan.cells
   )
-  supernet(config, iteration.layout, cells)
+  supernet(config, stage.layout, cells)
   images, labels = common.random_images(2 * options.batch, options.image_size, config.seed)
-  return Task(config, iteration, cells, images, labels)
+  return Task(config, stage, cells, images, labels)
 
 
 def measure_jax(options: argparse.Namespace) -> dict[str, Any]:
   """Compiles and times our update."""
-  updates, state, feed, compile_seconds = compiled(options)
+  steps, state, chunk, compile_seconds = compiled(options)
   seconds, losses = [], []
   for step in range(1, UNTIMED + options.steps + 1):
     began = time.perf_counter()
-    state, sums = jax.block_until_ready(updates.run(state, feed, step))
+    state, sums = jax.block_until_ready(steps.run(state, chunk, step))
     seconds.append(time.perf_counter() - began)
-    losses.append(float(sums.loss[bilevel.WEIGHTS]))
-  memory = updates._compiled.memory_analysis()
+    losses.append(float(sums.loss[bilevel.TRAIN]))
+  memory = steps._compiled.memory_analysis()
   peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
   return {
     **_times(seconds, losses, options.batch),
@@ -121,20 +118,20 @@ def compile_jax(options: argparse.Namespace) -> dict[str, Any]:
 class Compiled(NamedTuple):
   """Our update, compiled; its arguments; the seconds that compilation took."""
 
-  updates: bilevel.Updates
+  steps: bilevel.SearchSteps
   state: SearchState
-  feed: batches.Feed
+  chunk: InMemoryChunk
   seconds: float
 
 
 def compiled(options: argparse.Namespace, devices: Devices | None = None) -> Compiled:
   """Compiles our update for so many devices, by default for one."""
-  devices = devices or parallel.first()
+  devices = devices or distributed.first_device()
   made = task(options)
   config, images = made.config, made.images
-  network = supernet(config, made.iteration.layout, made.cells, conditional=bool(made.iteration.rounds))
-  mean, deviation = augment.statistics(images)
-  updates = bilevel.Updates(config, network, made.iteration, UNTIMED + options.steps, mean, deviation, devices)
+  network = supernet(config, made.stage.layout, made.cells, skip_unweighted=bool(made.stage.rounds))
+  total, measured = UNTIMED + options.steps, augment.statistics(images)
+  steps = bilevel.SearchSteps(config, network, made.stage, total, measured, devices)
   alphas = {name: jnp.asarray(a, jnp.float32) for name, a in made.alphas().items()}
   image = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
   shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0), image, alphas)
@@ -145,14 +142,15 @@ def compiled(options: argparse.Namespace, devices: Devices | None = None) -> Com
     lambda path, s: jnp.full(s.shape, float(path[-1].key == "var"), s.dtype), shapes["batch_stats"]
   )
   variables = {"params": params, "batch_stats": statistics_}
-  state = updates.initial(variables, alphas, jax.random.PRNGKey(config.seed))
-  split = batches.Split(jnp.asarray(images), jnp.asarray(made.labels))
-  # Each half is one batch, so that the order in which an update draws it makes no difference.
-  feed = batches.Resident(split, jnp.arange(len(images), dtype=jnp.int32).reshape(2, -1))
-  state, feed = devices.replicate((state, feed))
+  architecture = {name: Alphas(a) for name, a in alphas.items()}
+  state = steps.initial_state(variables, architecture, jax.random.PRNGKey(config.seed))
+  dataset = ArrayDataset(jnp.asarray(images), jnp.asarray(made.labels))
+  # Each split is one batch, so that the order in which a step draws it makes no difference.
+  chunk = InMemoryChunk(dataset, jnp.arange(len(images), dtype=jnp.int32).reshape(2, -1))
+  state, chunk = devices.replicate((state, chunk))
   began = time.perf_counter()
-  updates.compile(state, feed)
-  return Compiled(updates, state, feed, time.perf_counter() - began)
+  steps.compile(state, chunk)
+  return Compiled(steps, state, chunk, time.perf_counter() - began)
 
 
 def measure_torch(options: argparse.Namespace) -> dict[str, Any]:
@@ -169,7 +167,7 @@ def measure_torch(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
   resident = common.peak_resident()
   model = torch_supernet.Supernet(
-    made.iteration.layout, made.cells, made.config.search.channels, made.config.data.num_classes
+    made.stage.layout, made.cells, made.config.search.channels, made.config.data.num_classes
   )
   for name, parameter in model.named_parameters():
     torch_supernet.assign(parameter, common.initial(torch_supernet.our_path(name), torch_supernet.our_shape(parameter)))
@@ -221,7 +219,7 @@ def _times(seconds, losses, batch):
 def measure(framework: str, options: argparse.Namespace) -> dict[str, Any]:
   """All that is known of a framework's update."""
   flags = {k: v for k, v in vars(options).items() if k not in ("framework", "json")}
-  result = {"framework": framework, **flags, "layers": len(task(options).iteration.layout)}
+  result = {"framework": framework, **flags, "layers": len(task(options).stage.layout)}
   if framework == "torch":
     return result | common.in_own_process(measure_torch, options, threads=options.threads)
   with common.empty_compilation_cache():

@@ -1,13 +1,12 @@
 """DARTS's supernet and bilevel step in plain PyTorch, the way its users run them: the other side of `search_step.py`.
 
 Modules in a `ModuleDict`, Python loops over edges and operations, autograd. The search space is that of
-`lfr_darts_jax.operations` while searching: batch norms without affine parameters, also after every pool. Modules bear
-the names of ours, so that `our_path` can tell where in our tree a weight belongs.
+`lfr_darts_jax.models.operations` while searching: batch norms without affine parameters, also after every pool. Modules
+bear the names of ours, so that `our_path` can tell where in our tree a weight belongs.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lfr_darts_jax import genotype
+from lfr_darts_jax.search_space.cell_spec import REDUCTION, CellSpec, edges
 
 # Of the finite difference, over the norm of the validation gradient (DARTS, section 2.3).
 DIFFERENCE = 0.01
@@ -118,7 +117,7 @@ class MixedOp(nn.ModuleDict):
 class Cell(nn.Module):
   """A cell with either all candidates on every edge or one candidate on some."""
 
-  def __init__(self, spec: genotype.Cell, before: int, previous: int, channels: int, reduction_before: bool):
+  def __init__(self, spec: CellSpec, before: int, previous: int, channels: int, reduction_before: bool):
     """Builds a cell.
 
     Args:
@@ -133,13 +132,13 @@ class Cell(nn.Module):
     self.preprocess1 = relu_conv_norm(previous, channels)
     self.edges = nn.ModuleDict()
     for source, target, names in spec.connections:
-      stride = 2 if spec.kind == genotype.REDUCTION and source < 2 else 1
+      stride = 2 if spec.kind == REDUCTION and source < 2 else 1
       self.edges[f"edge_{source}_{target}"] = MixedOp(names, channels, stride)
 
   def forward(self, before, previous, weights=None):
     """Runs the cell; `weights` are `[edges, operations]`, None for a derived cell."""
     states = [self.preprocess0(before), self.preprocess1(previous)]
-    rows = {edge: row for row, edge in enumerate(genotype.edges(self.spec.nodes))}
+    rows = {edge: row for row, edge in enumerate(edges(self.spec.nodes))}
     for node in range(2, self.spec.nodes + 2):
       states.append(
         sum(
@@ -157,12 +156,7 @@ class Supernet(nn.Module):
   """A layout of cells behind DARTS's CIFAR stem."""
 
   def __init__(
-    self,
-    layout: tuple[str, ...],
-    cells: tuple[genotype.Cell, ...],
-    channels: int,
-    num_classes: int,
-    image_channels: int = 3,
+    self, layout: tuple[str, ...], cells: tuple[CellSpec, ...], channels: int, num_classes: int, image_channels: int = 3
   ):
     """Builds a supernet.
 
@@ -183,7 +177,7 @@ class Supernet(nn.Module):
     reduced = False
     for i, name in enumerate(layout):
       spec = by_name[name]
-      reducing = spec.kind == genotype.REDUCTION
+      reducing = spec.kind == REDUCTION
       channels *= 2 if reducing else 1
       self.layers[f"layer_{i}"] = Cell(spec, before, previous, channels, reduced)
       before, previous, reduced = previous, len(spec.concat) * channels, reducing

@@ -33,7 +33,7 @@ def get_config(variant: str = "full"):
     hue=0.2,
   )
   config.plan.searched_copies = 1
-  config.search.updates_per_dispatch = 20
+  config.search.steps_per_chunk = 20
   config.network.update(channels=48, layers=14, stem="imagenet")
   config.train.update(
     epochs=250,
@@ -45,12 +45,12 @@ def get_config(variant: str = "full"):
     label_smoothing=0.1,
     drop_path=0.0,
     cutout=0,
-    updates_per_dispatch=10,
+    steps_per_chunk=10,
   )
   if variant == "small":
     config.data.update(image_size=64, search_fraction=1.0, workers=2)
     config.plan.update(derived_copies=1)
-    config.search.update(epochs=1, batch_size=8, channels=4, nodes=2, updates_per_dispatch=2)
+    config.search.update(epochs=1, batch_size=8, channels=4, nodes=2, steps_per_chunk=2)
     config.prune.rounds = ()  # Every round compiles anew.
     config.network.update(channels=4, layers=5)
     config.train.update(epochs=2, batch_size=16, warmup_epochs=1)

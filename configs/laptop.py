@@ -20,7 +20,7 @@ def get_config(name: str = "cifar10"):
   size, channels = SHAPES[name]
   config.data.update(name=name, image_size=size, channels=channels, search_fraction=0.1)
   config.plan.update(derived_copies=1, searched_copies=1)
-  config.search.update(epochs=2, batch_size=32, channels=8, updates_per_dispatch=20, alpha_learning_rate=None)
+  config.search.update(epochs=2, batch_size=32, channels=8, steps_per_chunk=20, alpha_learning_rate=None)
   config.network.update(channels=16, layers=5)
   config.train.update(epochs=5, batch_size=32, drop_path=0.0, cutout=0)
   return config

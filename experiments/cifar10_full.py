@@ -7,8 +7,7 @@ The same comparison as `cifar10_laptop.py`. It has not been run.
 
 from configs import cifar10
 from experiments import cifar10_laptop
-from experiments.study import Group
-from experiments.study import Study
+from experiments.study import Group, Study
 
 
 def get_study():

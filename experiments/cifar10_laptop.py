@@ -4,9 +4,7 @@ python -m experiments.compare --study=experiments/cifar10_laptop.py --data-dir=D
 """
 
 from configs import laptop
-from experiments.study import Group
-from experiments.study import Ranking
-from experiments.study import Study
+from experiments.study import Group, Ranking, Study
 
 SEARCH_EPOCHS = 15
 # In the order in which they are run, seed by seed.

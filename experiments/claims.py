@@ -6,8 +6,7 @@ import pathlib
 
 import filelock
 
-from experiments import lines
-from experiments import study as studies
+from experiments import lines, study as studies
 
 
 @contextlib.contextmanager

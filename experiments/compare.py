@@ -9,8 +9,7 @@ the tables anew from the lines of JSON. The third does one job again from nothin
 """
 
 import argparse
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import json
 import os
 import pathlib
@@ -18,18 +17,11 @@ import sys
 import tempfile
 
 from benchmarks.common import Parser
-from experiments import claims
-from experiments import lines
-from experiments import noise
-from experiments import pages
-from experiments import ranking
-from experiments import runner
-from experiments import study as studies
+from experiments import claims, lines, noise, pages, ranking, runner, study as studies
 from experiments.study import Study
-from lfr_darts_jax import files
-from lfr_darts_jax.errors import RunError
-from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.interrupt import Interrupted
+from lfr_darts_jax.errors import RunError, UsageError
+from lfr_darts_jax.runtime import paths
+from lfr_darts_jax.runtime.preemption import Interrupted
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 # What a study does besides its groups, in files of their own.
@@ -142,7 +134,7 @@ def run() -> None:
     # A thread may be left behind in the compiler, at which a regular end would abort.
     os._exit(128 + error.number)
   except OSError as error:
-    print(f"compare: {files.explain(error)}", file=sys.stderr)
+    print(f"compare: {paths.explain(error)}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -4,15 +4,11 @@ import collections
 from collections.abc import Sequence
 import statistics
 
-from experiments import figures
-from experiments import study as studies
+from experiments import figures, study as studies
 from experiments.lines import Line
-from experiments.methods import CHANCE
-from experiments.methods import METHODS
-from experiments.methods import SEARCHED
+from experiments.methods import CHANCE, METHODS, SEARCHED
 from experiments.study import REFERENCE
-from experiments.table import Table
-from experiments.table import interval_text
+from experiments.table import Table, interval_text
 
 GAP = 0.5  # Percentage points, of test error, that a comparison should be able to tell.
 TIMES = ("search_seconds", "update_seconds")

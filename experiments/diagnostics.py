@@ -6,8 +6,8 @@ import numpy as np
 
 from experiments.lines import Line
 from experiments.study import Job
-from lfr_darts_jax import metrics
-from lfr_darts_jax.report import record as records
+from lfr_darts_jax.report import run_data
+from lfr_darts_jax.runtime import metrics
 
 SHARES = (0.3, 0.45, 0.6, 0.8, 1.0)  # Of an iteration's updates: the warm-up ends, half-way, prunings, the end.
 
@@ -21,19 +21,19 @@ def course(job: Job, folder: pathlib.Path) -> list[Line]:
   """
   if job.genotype is not None:
     return []
-  record = records.read(folder)
+  run = run_data.read(folder)
   entries = [entry for entry in metrics.read(folder) if entry["phase"] == "search"]
-  column = tuple(record.config.search.operations).index("skip_connect")
+  column = tuple(run.config.search.operations).index("skip_connect")
   lines = []
-  for i, courses in enumerate(record.courses):
+  for i, histories in enumerate(run.histories):
     own = [entry for entry in entries if entry["iteration"] == i]
     total = max(entry["step"] for entry in own)
-    for name, one in courses.items():
+    for name, one in histories.items():
       # What is left of an edge bounds its entropy.
-      uniform = np.log(np.maximum((one.weights > 0).sum(axis=2), 1)).mean(axis=1)
+      uniform = np.log(np.maximum((one.mixtures > 0).sum(axis=2), 1)).mean(axis=1)
       entropy, leads = one.entropy / np.maximum(uniform, 1e-9), one.strongest(column)
       at = [int(np.searchsorted(one.steps, share * total, side="right")) - 1 for share in SHARES]
-      outcome = record.outcomes[i][name]
+      outcome = run.stage_results[i][name]
       lines.append(
         {
           "method": job.method,
@@ -41,12 +41,12 @@ def course(job: Job, folder: pathlib.Path) -> list[Line]:
           "group": job.group,
           "iteration": i,
           "cell": name,
-          "supernet": list(record.plan.iterations[i].layout),
+          "supernet": list(run.plan.stages[i].layout),
           "shares": list(SHARES),
           "entropy": [round(float(entropy[max(k, 0)]), 4) for k in at],
           "skip_leads": [int(leads[max(k, 0)]) for k in at],
-          "edges": one.weights.shape[1],
-          "mixtures": np.round(one.weights[-1], 3).tolist(),
+          "edges": one.mixtures.shape[1],
+          "mixtures": np.round(one.mixtures[-1], 3).tolist(),
           "alpha_gradient": _gradients(own, name, total),
           "skip_connects": outcome.skip_connects,
           "validation_accuracy": outcome.validation_accuracy,

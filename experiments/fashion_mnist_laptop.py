@@ -5,8 +5,7 @@ python -m experiments.compare --study=experiments/fashion_mnist_laptop.py --data
 
 from configs import laptop
 from experiments import cifar10_laptop
-from experiments.study import Group
-from experiments.study import Study
+from experiments.study import Group, Study
 
 MAIN = {"lfr_darts": 5, "darts": 5, "random_layered": 10}
 # Whether fresh weights, chosen on CIFAR-10, serve here too.

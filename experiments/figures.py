@@ -1,7 +1,6 @@
 """The figures of a study's tables: means, intervals, agreement of seeds, rank correlation."""
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import itertools
 import statistics
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from scipy import stats
 
 from experiments import lines
 from experiments.lines import Line
-from lfr_darts_jax.genotype import Cell
+from lfr_darts_jax.search_space.cell_spec import CellSpec
 
 RESAMPLES, CONFIDENCE = 2_000, 0.95
 POWER = 0.8  # Of finding a difference that is there.
@@ -123,7 +122,7 @@ def mixtures(courses: Sequence[Line], method: str) -> float | None:
   return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])) if pairs else None
 
 
-def _connections(cell: Cell) -> dict[tuple[int, int], str]:
+def _connections(cell: CellSpec) -> dict[tuple[int, int], str]:
   return {(source, target): alive[0] for source, target, alive in cell.connections}
 
 

@@ -3,15 +3,24 @@
 from collections.abc import Sequence
 import json
 import pathlib
-from typing import Any
+from typing import Annotated, Any
 
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax import reading
-from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.files import write_atomically
+import msgspec
+
+from lfr_darts_jax.runtime import json_io
+from lfr_darts_jax.runtime.paths import write_atomically
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.genotype import Genotype
 
 MAX_BYTES = 100_000_000
 Line = dict[str, Any]
+
+
+class _Job(msgspec.Struct):
+  """What every line has."""
+
+  method: str
+  seed: Annotated[int, msgspec.Meta(ge=0)]
 
 
 def read(path: pathlib.Path) -> list[Line]:
@@ -23,21 +32,19 @@ def read(path: pathlib.Path) -> list[Line]:
   if not path.exists():
     return []
   found = []
-  for number, text in enumerate(reading.read_text(path, MAX_BYTES).splitlines(), 1):
+  for number, text in enumerate(json_io.read_text(path, MAX_BYTES).splitlines(), 1):
     name = f"{path}, line {number}"
-    line = reading.parse_json(text, name)
-    if not isinstance(line, dict) or not isinstance(line.get("method"), str):
-      raise UsageError(f"{name}: {text[:60]}; allowed is an object that names a method")
-    reading.numbers(line.get("seed"), f"{name}: seed", integers=True, low=0)
+    json_io.parse(text, _Job, name)
+    line = json_io.parse(text, Line, name)
     if "genotype" in line:
       genotype(line)
     found.append(line)
   return found
 
 
-def genotype(line: Line) -> genotypes.Genotype:
+def genotype(line: Line) -> Genotype:
   """The genotype of a line."""
-  return genotypes.parse(json.dumps(line["genotype"]))
+  return formats.parse(json.dumps(line["genotype"]))
 
 
 def add(path: pathlib.Path, lines: Sequence[Line]) -> None:

@@ -1,17 +1,15 @@
 """The methods that a study compares: how each comes to a genotype. All are trained by the same code."""
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from lfr_darts_jax import plans
-from lfr_darts_jax import prune
-from lfr_darts_jax.genotype import DARTS_V2
-from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.search import plans, pruning
+from lfr_darts_jax.search_space.formats import DARTS_V2
+from lfr_darts_jax.search_space.genotype import Genotype
 
 Given = Callable[[ml_collections.ConfigDict, int], Genotype]
 
@@ -40,7 +38,7 @@ def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
   operations = tuple(config.search.operations)
   cells = plans.make(config).cells
   draw = lambda cell: rng.random((len(cell.candidates), len(operations)))
-  return Genotype(tuple(prune.derive(cell, draw(cell), operations) for cell in cells))
+  return Genotype(tuple(pruning.derive(cell, draw(cell), operations) for cell in cells))
 
 
 METHODS = {

@@ -6,16 +6,13 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import claims
-from experiments import lines
-from experiments import study as studies
-from experiments import watched
+from experiments import claims, lines, study as studies, watched
 from experiments.lines import Line
 from experiments.study import Study
-from lfr_darts_jax import bilevel
-from lfr_darts_jax.data import sources
-from lfr_darts_jax.network import Network
-from lfr_darts_jax.state import SearchState
+from lfr_darts_jax.data import datasets
+from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.search import bilevel, relaxation
+from lfr_darts_jax.search.state import SearchState
 
 
 def run(study: Study, workdir: pathlib.Path, path: pathlib.Path) -> None:
@@ -34,15 +31,15 @@ def run(study: Study, workdir: pathlib.Path, path: pathlib.Path) -> None:
 
 def _measure(config: ml_collections.ConfigDict, folder: pathlib.Path) -> list[Line]:
   """Searches; a line per iteration and searched cell, see `scale`."""
-  dataset = sources.load(config)
+  dataset = datasets.open_dataset(config)
   images_and_labels = watched.batches(dataset, config.search.batch_size)
   found: list[Line] = []
 
-  def watch(iteration, network, state):
+  def watch(stage, network, state):
     updates = int(state.step)
-    own = updates - iteration.warmup_updates(updates)
+    own = updates - stage.warmup_steps(updates)
     for name, by_batch in gradients(network, state, images_and_labels).items():
-      line = {"layers": len(iteration.layout), "cell": name, "alpha_updates": own, "batches": len(by_batch)}
+      line = {"layers": len(stage.layout), "cell": name, "alpha_updates": own, "batches": len(by_batch)}
       found.append(line | {"noise_scale": scale(by_batch)})
 
   watched.search(config, dataset, folder, watch)
@@ -65,13 +62,13 @@ def gradients(
     def gradient(batch):
       of_batch = bilevel.Batch(*batch, state.key)
       loss = lambda alphas: bilevel.supernet_loss(
-        network, state.live, state.params, alphas, state.batch_stats, of_batch, None
+        network, relaxation.softmax, state.mask, state.params, alphas, state.batch_stats, of_batch
       )
       return jax.grad(loss, has_aux=True)(state.alphas)[0]
 
     return jax.lax.map(gradient, (images, labels))
 
-  return {name: np.asarray(values) for name, values in by_batch(state, *images_and_labels).items()}
+  return {name: np.asarray(found.operations) for name, found in by_batch(state, *images_and_labels).items()}
 
 
 def scale(by_batch: np.ndarray) -> float | None:

@@ -1,20 +1,18 @@
 """A study's tables and plots as Markdown, `README.md`, and as one page, `index.html`, in the folder of its lines."""
 
 import base64
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import pathlib
 
 import jinja2
 from matplotlib.figure import Figure
 
-from experiments import plots
-from experiments import tables
+from experiments import plots, tables
 from experiments.lines import Line
 from experiments.study import Study
 from experiments.table import Table
-from lfr_darts_jax.files import write_atomically
 from lfr_darts_jax.report import drawing
+from lfr_darts_jax.runtime.paths import write_atomically
 
 PLOTS = {
   "error_parameters": "Test error against parameters, every seed.",

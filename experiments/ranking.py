@@ -8,20 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import claims
-from experiments import lines
-from experiments import watched
-from experiments.study import REFERENCE
-from experiments.study import Ranking
-from experiments.study import Study
-from experiments.study import method_config
+from experiments import claims, lines, watched
+from experiments.study import REFERENCE, Ranking, Study, method_config
 from lfr_darts_jax import pipeline
-from lfr_darts_jax import prune
-from lfr_darts_jax.data import sources
-from lfr_darts_jax.files import write_atomically
-from lfr_darts_jax.genotype import Cell
-from lfr_darts_jax.genotype import Genotype
-from lfr_darts_jax.network import Network
+from lfr_darts_jax.data import datasets
+from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.runtime.paths import write_atomically
+from lfr_darts_jax.search import pruning
+from lfr_darts_jax.search_space.cell_spec import CellSpec
+from lfr_darts_jax.search_space.genotype import Genotype
 
 BATCH = 100  # Images that share batch norms' statistics in the supernet.
 
@@ -61,11 +56,11 @@ def _rank(study, ranking, workdir, path):
 
 def _try_candidates(config, ranking: Ranking, workdir):
   """Searches; returns the genotype and the supernet's accuracy of every candidate."""
-  dataset = sources.load(config)
-  judged: list[tuple[Cell, float]] = []
+  dataset = datasets.open_dataset(config)
+  judged: list[tuple[CellSpec, float]] = []
 
-  def watch(iteration, network, state):
-    if ranking.cell in iteration.searched:
+  def watch(stage, network, state):
+    if ranking.cell in stage.searched:
       (cell,) = [cell for cell in network.cells if cell.name == ranking.cell]
       accuracy = _accuracy(network, state, dataset)
       rng = np.random.default_rng([config.seed, 12])
@@ -79,16 +74,16 @@ def _try_candidates(config, ranking: Ranking, workdir):
   ]
 
 
-def draw(cell: Cell, count: int, rng: np.random.Generator) -> list[Cell]:
+def draw(cell: CellSpec, count: int, rng: np.random.Generator) -> list[CellSpec]:
   """Different derived cells, drawn evenly from a cell's candidates."""
-  operations = tuple(dict.fromkeys(name for alive in cell.candidates for name in alive))
-  drawn: dict[Cell, None] = {}
+  operations = tuple(dict.fromkeys(name for left in cell.candidates for name in left))
+  drawn: dict[CellSpec, None] = {}
   while len(drawn) < count:
-    drawn[prune.derive(cell, rng.random((len(cell.candidates), len(operations))), operations)] = None
+    drawn[pruning.derive(cell, rng.random((len(cell.candidates), len(operations))), operations)] = None
   return list(drawn)
 
 
-def _accuracy(network: Network, state, dataset) -> Callable[[Cell], float]:
+def _accuracy(network: Network, state, dataset) -> Callable[[CellSpec], float]:
   """Accuracy of a supernet, from 0 to 1, in which one cell takes a derived cell's operations alone."""
   arrays = watched.batches(dataset, BATCH)
 
@@ -102,5 +97,5 @@ def _accuracy(network: Network, state, dataset) -> Callable[[Cell], float]:
 
     return jnp.mean(jax.lax.map(hits, (images, labels)))
 
-  one_hot = lambda cell: jnp.asarray(cell.live(network.operations), jnp.float32)
+  one_hot = lambda cell: jnp.asarray(cell.mask(network.operations), jnp.float32)
   return lambda cell: float(count(state, {cell.name: one_hot(cell)}, *arrays))

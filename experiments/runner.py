@@ -9,8 +9,10 @@ import jax
 from experiments import diagnostics
 from experiments.lines import Line
 from experiments.study import Job
-from lfr_darts_jax import kept
 from lfr_darts_jax import pipeline
+from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.search import multi_seed
+from lfr_darts_jax.search_space import formats
 
 
 def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
@@ -28,18 +30,18 @@ def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
   result = pipeline.run(job.config, folder, job.genotype)
   # Programs of one job are of no use to the next, and a study has hundreds.
   jax.clear_caches()
-  genotype = kept.genotype(folder)
-  assert genotype is not None
+  genotype = formats.load(folder / workdirs.GENOTYPE)
   return _line(job, folder, result, genotype), diagnostics.course(job, folder)
 
 
 def _line(job, folder, result, genotype) -> dict[str, Any]:
+  summary = multi_seed.read_summary(folder)
   return {
     "data": job.config.data.name,
     "method": job.method,
     "seed": job.seed,
     "search_seconds": result["search_seconds"] or 0.0,
-    "update_seconds": 0.0 if result["search_seconds"] is None else kept.update_seconds(folder),
+    "update_seconds": summary.update_seconds if summary else 0.0,
     "train_seconds": result["train_seconds"],
     "test_error": result["test_error"],
     "parameters": result["parameters"],

@@ -1,8 +1,6 @@
 """What a study compares: methods and seeds in groups, under one config and equal budgets."""
 
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import statistics
 from typing import Any
@@ -13,9 +11,9 @@ from experiments import lines
 from experiments.lines import Line
 from experiments.methods import METHODS
 from lfr_darts_jax import pipeline
-from lfr_darts_jax import plans
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.genotype import Genotype
+from lfr_darts_jax.search import plans
+from lfr_darts_jax.search_space.genotype import Genotype
 
 REFERENCE = "lfr_darts"  # Whom all others are compared with.
 TOLERANCE = 0.05  # Networks whose parameters differ by less count as equally large.
@@ -110,7 +108,7 @@ def done(results: Sequence[Line]) -> set[tuple[str, int]]:
 
 
 def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """The config of a method with a seed; its search has the study's epochs in all, shared out over its iterations.
+  """The config of a method with a seed; its search has the study's epochs in all, shared out over its stages.
 
   Raises:
     UsageError: where these can't be shared out evenly.
@@ -118,10 +116,10 @@ def method_config(study: Study, method: str, seed: int, overrides: Mapping[str, 
   config = study.config.copy_and_resolve_references()
   with config.ignore_type():
     config.update_from_flattened_dict({**overrides, **METHODS[method].overrides, "seed": seed})
-  iterations = len(plans.make(config).iterations)
-  config.search.epochs, rest = divmod(study.search_epochs, iterations)
+  stages = len(plans.make(config).stages)
+  config.search.epochs, rest = divmod(study.search_epochs, stages)
   if rest:
-    raise UsageError(f"search_epochs: {study.search_epochs}; {method} allows multiples of {iterations}")
+    raise UsageError(f"search_epochs: {study.search_epochs}; {method} allows multiples of {stages}")
   return config
 
 

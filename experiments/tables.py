@@ -1,18 +1,13 @@
 """The tables of a study, out of its lines of results: the comparisons, and those that explain them."""
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import statistics
 
-from experiments import comparisons
-from experiments import figures
-from experiments import lines
+from experiments import comparisons, figures, lines
 from experiments.lines import Line
-from experiments.methods import CHANCE
-from experiments.methods import METHODS
+from experiments.methods import CHANCE, METHODS
 from experiments.study import Study
-from experiments.table import Table
-from experiments.table import interval_text
+from experiments.table import Table, interval_text
 from lfr_darts_jax.config import DARTS_OPERATIONS
 
 ORDER = {"main": 0, "pilot": 2}  # Of groups in between: that of the study.

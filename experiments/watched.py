@@ -1,4 +1,4 @@
-"""Searches for a watcher, who looks into the supernet at the end of every iteration, on held-out images."""
+"""Searches for a watcher, who looks into the supernet at the end of every stage, on held-out images."""
 
 import pathlib
 import shutil
@@ -7,29 +7,32 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from lfr_darts_jax import driver
+from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import augment
-from lfr_darts_jax.data.sources import Dataset
-from lfr_darts_jax.genotype import Genotype
-from lfr_darts_jax.interrupt import Interrupt
-from lfr_darts_jax.metrics import Metrics
-from lfr_darts_jax.progress import Progress
+from lfr_darts_jax.data.datasets import Dataset
+from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.runtime.metrics import Metrics
+from lfr_darts_jax.runtime.preemption import Preemption
+from lfr_darts_jax.runtime.session import Session
+from lfr_darts_jax.search.search import Search, Watch
+from lfr_darts_jax.search_space.genotype import Genotype
 
 
-def search(config: ml_collections.ConfigDict, dataset: Dataset, folder: pathlib.Path, watch: driver.Watch) -> Genotype:
+def search(config: ml_collections.ConfigDict, dataset: Dataset, folder: pathlib.Path, watch: Watch) -> Genotype:
   """A search from the beginning, since what a watcher keeps is kept in this process alone.
 
   Args:
     config: its config.
     dataset: its data.
     folder: where its run lies; emptied first.
-    watch: see `driver.Search.run`.
+    watch: see `search.Search`.
   """
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
-  metrics = Metrics(folder, config)
-  with Interrupt() as interrupt:
-    found, _ = driver.Search(config, dataset, folder, metrics, Progress({}), interrupt).run(watch)
+  metrics = Metrics(folder, schema.flatten(config))
+  with Preemption() as preemption:
+    session = Session(config, folder, workdirs.SEARCH, metrics, preemption=preemption)
+    found = Search(config, dataset, session, watch=watch).run()
   metrics.close()
   jax.clear_caches()
   return found

@@ -12,8 +12,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.errors import short
+from lfr_darts_jax.errors import UsageError, short
 
 # The eight of DARTS, in its order: the columns of its alphas.
 DARTS_OPERATIONS = (
@@ -49,30 +48,30 @@ class Field:
   optional: bool = False
 
 
-def _integer(default, low, note, high=10**9, optional=False):
+def _integer(default: Any, low: int, note: str, high: int = 10**9, optional: bool = False) -> Field:
   return Field(default, int, f"integers from {low} to {high}", lambda v: low <= v <= high, note, optional)
 
 
-def _number(default, low, high, note, optional=False):
+def _number(default: Any, low: float, high: float, note: str, optional: bool = False) -> Field:
   return Field(default, float, f"numbers from {low} to {high}", lambda v: low <= v <= high, note, optional)
 
 
-def _choice(default, choices, note):
+def _choice(default: Any, choices: tuple[Any, ...], note: str) -> Field:
   return Field(default, type(default), ", ".join(map(str, choices)), lambda v: v in choices, note)
 
 
-def _flag(default, note):
+def _flag(default: bool, note: str) -> Field:
   return Field(default, bool, "True, False", lambda v: True, note)
 
 
-def _text(default, note, optional=False):
+def _text(default: Any, note: str, optional: bool = False) -> Field:
   # A null byte is in no path, a line break in no line of a table, and half of a surrogate pair in no file.
   plain = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,4096}").fullmatch
   allowed = "text in UTF-8 of 1 to 4096 characters, none of them a control character"
   return Field(default, str, allowed, lambda v: bool(plain(v)), note, optional)
 
 
-def _rounds(value):
+def _rounds(value: Any) -> bool:
   if not all(isinstance(r, (tuple, list)) and len(r) == 2 for r in value):
     return False
   shares, counts = [r[0] for r in value], [r[1] for r in value]
@@ -118,8 +117,8 @@ FIELDS: dict[str, Field] = {
     "plan.pdarts_skip_dropout": Field((0.0, 0.4, 0.7), tuple, "three rates from 0 to 0.99", lambda v: len(v) == 3 and all(type(r) in (int, float) and 0 <= r <= 0.99 for r in v), "initial dropout on skip_connect per stage of pdarts (P-DARTS, section 4.2; the README of its code has 0.1 for the first)"),
     "plan.pdarts_max_skip_connects": _integer(2, 0, "cap of skip_connects in a normal cell of pdarts (P-DARTS, section 3.3)", 100),
 
-    "search.epochs": _integer(50, 1, "epochs per iteration; DARTS"),
-    "search.batch_size": _integer(64, 2, "images per update and half; DARTS", 65536),
+    "search.epochs": _integer(50, 1, "epochs per stage of the plan; DARTS"),
+    "search.batch_size": _integer(64, 2, "images per batch; DARTS", 65536),
     "search.channels": _integer(16, 2, "features of a node before the first reduction; DARTS", 4096),
     "search.layers": _integer(8, 3, "depth of the supernet of plans with a fixed depth, darts and joint; DARTS 8", 100),
     "search.nodes": _integer(4, 1, "intermediate nodes of a cell; DARTS", 16),
@@ -127,24 +126,24 @@ FIELDS: dict[str, Field] = {
     "search.num_seeds": _integer(1, 1, "searches, with this seed and those after it, of which the one whose last supernet has the best validation accuracy is kept; DARTS 4, trained for a short while to be compared", 1000),
     "search.order": _choice(1, (1, 2), "of the bilevel gradient: 1 takes the weights as they are, 2 differentiates through their next step (DARTS, section 2.3)"),
     "search.inner_learning_rate": _number(None, 0.0, 10.0, "xi of order 2; None: the weights' current rate, as DARTS", optional=True),
-    "search.warmup_fraction": _number(None, 0.0, 1.0, "share of an iteration's updates that train weights alone; None: the plan's own, for darts 0 (DARTS), pdarts 0.4 (P-DARTS), lfr_darts and joint 0.3 (our choice)", optional=True),
-    "search.updates_per_dispatch": _integer(50, 1, "updates run in one call of the device", 100_000),
+    "search.warmup_fraction": _number(None, 0.0, 1.0, "share of a stage's steps that train weights alone; None: the plan's own, for darts 0 (DARTS), pdarts 0.4 (P-DARTS), lfr_darts and joint 0.3 (our choice)", optional=True),
+    "search.steps_per_chunk": _integer(50, 1, "steps taken in one call of the device", 100_000),
     "search.learning_rate": _number(0.025, 1e-9, 10.0, "of the weights; DARTS"),
     "search.min_learning_rate": _number(0.001, 0.0, 10.0, "at the end of the cosine; DARTS"),
     "search.momentum": _number(0.9, 0.0, 0.9999, "of the weights; DARTS"),
     "search.weight_decay": _number(3e-4, 0.0, 1.0, "L2 of the weights; DARTS"),
     "search.gradient_clip": _number(5.0, 1e-6, 1e9, "global norm of the weights' gradient; DARTS"),
-    "search.alpha_learning_rate": _number(3e-4, 1e-9, 10.0, "Adam's, of the alphas; DARTS; None: what lets them go as far in a search of any length as at its published one, 5.85 over the updates that move them, 2.34 for pdarts, at most 0.1; our choice for small searches", optional=True),
+    "search.alpha_learning_rate": _number(3e-4, 1e-9, 10.0, "Adam's, of the alphas; DARTS; None: what lets them go as far in a search of any length as at its published one, 5.85 over the steps that move them, 2.34 for pdarts, at most 0.1; our choice for small searches", optional=True),
     "search.alpha_beta1": _number(0.5, 0.0, 0.9999, "Adam's, of the alphas; DARTS"),
     "search.alpha_beta2": _number(0.999, 0.0, 0.99999, "Adam's, of the alphas; DARTS"),
     "search.alpha_weight_decay": _number(1e-3, 0.0, 1.0, "L2 of the alphas, added to their gradient; DARTS"),
     "search.alpha_gradient_clip": _number(None, 1e-6, 1e9, "global norm of the alphas' gradient; None for none, as DARTS; P-DARTS 5", optional=True),
     "search.collapse_skip_share": _number(0.25, 0.0, 1.0, "share of skip_connects among a normal cell's connections above which, from two on, its search counts as collapsed: more than two of eight, as P-DARTS allows and where DARTS+ stops; other sizes in proportion, our choice"),
-    "search.collapse_entropy": _number(0.99, 0.0, 1.0, "entropy of the alphas, as a share of the largest possible, below which they must have come in an iteration; our choice"),
+    "search.collapse_entropy": _number(0.99, 0.0, 1.0, "entropy of the alphas, as a share of the largest possible, below which they must have come in a stage; our choice"),
     "search.stop_on_collapse": _flag(False, "whether a search that counts as collapsed is stopped, instead of only reported; our choice"),
 
     "prune.rule": _choice("softmax", ("softmax", "random"), "which connections are weak; softmax: smallest softmax(alpha), our reading of 'prune out weak connections'; random: a control"),
-    "prune.rounds": Field(None, tuple, "((share of the iteration, operations kept per edge), ...), shares rising in (0, 1), counts falling, at least 2", _rounds, "when operations are pruned; None: the plan's own", optional=True),
+    "prune.rounds": Field(None, tuple, "((share of the stage, operations kept per edge), ...), shares rising in (0, 1), counts falling, at least 2", _rounds, "when operations are pruned; None: the plan's own", optional=True),
 
     "network.channels": _integer(36, 2, "features of a node before the first reduction in the final network; DARTS, on ImageNet 48", 4096),
     "network.layers": _integer(20, 3, "cells of the final network; DARTS, on ImageNet 14", 200),
@@ -167,14 +166,14 @@ FIELDS: dict[str, Field] = {
     "train.auxiliary_weight": _number(0.4, 0.0, 10.0, "of the auxiliary head's loss, 0 for none; DARTS"),
     "train.drop_path": _number(0.2, 0.0, 0.99, "probability of dropping an edge, rising from 0 by epoch; DARTS, on ImageNet 0"),
     "train.cutout": _integer(16, 0, "side of the square blanked in every image, pixels, 0 for none; DARTS, on ImageNet 0", 1024),
-    "train.updates_per_dispatch": _integer(100, 1, "updates run in one call of the device", 100_000),
+    "train.steps_per_chunk": _integer(100, 1, "steps taken in one call of the device", 100_000),
 
-    "checkpoint.interval": _number(300.0, 0.0, 1e9, "seconds between checkpoints; 0: after every dispatch"),
+    "checkpoint.interval": _number(300.0, 0.0, 1e9, "seconds between checkpoints; 0: after every chunk"),
     "checkpoint.keep": _integer(2, 1, "checkpoints kept", 1000),
 
     "recovery.retries": _integer(3, 0, "how often a run goes back to its last good checkpoint, with another order of data, when numbers are no longer finite; our choice", 1000),
 
-    "profile": _flag(False, "whether the first dispatch of every iteration and of the training is traced into DIR/profile, for XProf or TensorBoard; our choice"),
+    "profile": _flag(False, "whether the first chunk of every stage and of the training is traced into DIR/profile, for XProf or TensorBoard; our choice"),
 }
 # fmt: on
 
@@ -194,7 +193,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "search.batch_size": 32,
     "search.channels": 8,
     "search.nodes": 3,
-    "search.updates_per_dispatch": 20,
+    "search.steps_per_chunk": 20,
     "search.alpha_learning_rate": None,
     "network.channels": 16,
     "network.layers": 5,
@@ -243,7 +242,7 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
   return flat
 
 
-def _lists(value):
+def _lists(value: Any) -> Any:
   return [_lists(v) for v in value] if isinstance(value, (tuple, list)) else value
 
 
@@ -268,8 +267,15 @@ def unflatten(flat: dict[str, Any]) -> ml_collections.ConfigDict:
   return config
 
 
+RENAMED = {
+  "search.updates_per_dispatch": "search.steps_per_chunk",
+  "train.updates_per_dispatch": "train.steps_per_chunk",
+}
+
+
 def complete(flat: dict[str, Any]) -> dict[str, Any]:
-  """A flat config that an earlier version may have written, with what the fields it does not have were then."""
+  """A flat config that an earlier version may have written, with the names and fields of this one."""
+  flat = {RENAMED.get(name, name): value for name, value in flat.items()}
   if "data.augmentation" in flat:
     return flat
   streamed, folder = flat.get("data.loading") == "stream", flat.get("data.name") == "folder"
@@ -281,7 +287,7 @@ def complete(flat: dict[str, Any]) -> dict[str, Any]:
   return {**flat, **missing, **({"data.crop_padding": 0} if streamed else {})}
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:
   return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
@@ -316,7 +322,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   _validate_together(config)
 
 
-def _check_value(name, value):
+def _check_value(name: str, value: Any) -> None:
   field = FIELDS[name]
   if value is None and field.optional:
     return
@@ -327,70 +333,39 @@ def _check_value(name, value):
     )
 
 
-def _validate_together(config):
-  if config.search.min_learning_rate > config.search.learning_rate:
-    raise UsageError(
-      f"config.search.min_learning_rate: {config.search.min_learning_rate}; allowed are numbers up to "
-      f"config.search.learning_rate, {config.search.learning_rate}"
-    )
-  if config.data.name == "folder" and not config.data.dir:
-    raise UsageError(
-      "config.data.dir: None; allowed is the folder that holds train/<class>/*, as config.data.name is folder"
-    )
-  streamed = config.data.loading == "stream"
-  if streamed and config.data.name == "digits":
-    raise UsageError("config.data.loading: 'stream'; allowed is device, as config.data.name is digits")
-  if streamed and config.data.skip_bad_files:
-    raise UsageError(
-      "config.data.skip_bad_files: True; allowed is False, as config.data.loading is stream, and bad files are found "
-      "when it comes to them"
-    )
-  if streamed and config.data.validation_fraction:
-    raise UsageError(
-      f"config.data.validation_fraction: {config.data.validation_fraction}; allowed is 0, as config.data.loading is stream"
-    )
-  if not streamed:
-    for name, allowed in (("augmentation", "cifar"), ("test_view", "whole")):
-      if config.data[name] != allowed:
-        raise UsageError(
-          f"config.data.{name}: {config.data[name]!r}; allowed is {allowed}, as config.data.loading is device, where all "
-          "images have one size already"
-        )
-  if config.data.augmentation == "inception" and config.data.crop_padding:
-    raise UsageError(
-      f"config.data.crop_padding: {config.data.crop_padding}; allowed is 0, as config.data.augmentation is inception"
-    )
-  for name in ("image_key", "label_key"):
-    if config.data[name] is not None and config.data.name in ("digits", "folder"):
-      raise UsageError(
-        f"config.data.{name}: {config.data[name]!r}; allowed is None, as config.data.name is {config.data.name}, which "
-        "has no features"
-      )
-  for name in ("jitter", "hue"):
-    if not streamed and config.data[name]:
-      raise UsageError(
-        f"config.data.{name}: {config.data[name]}; allowed is 0, as config.data.loading is device, where colours stay"
-      )
-  if config.plan.name in ("lfr_darts", "joint"):
-    for name in ("network.layers", "search.layers") if config.plan.name == "joint" else ("network.layers",):
-      group, leaf = name.split(".")
-      if config[group][leaf] < 5:
-        raise UsageError(
-          f"config.{name}: {config[group][leaf]}; allowed are at least 5, one for every cell of the plan"
-        )
-  group = config.network.batch_norm_group
-  for name, size in (("search", config.search.batch_size), ("train", config.train.batch_size)):
-    if group is not None and size % group:
-      raise UsageError(
-        f"config.network.batch_norm_group: {group}; allowed are divisors of config.{name}.batch_size, {size}"
-      )
-  if config.train.cutout > 2 * config.data.image_size:
-    raise UsageError(
-      f"config.train.cutout: {config.train.cutout}; allowed are at most twice config.data.image_size, "
-      f"{config.data.image_size}"
-    )
-  if config.train.warmup_epochs >= config.train.epochs:
-    raise UsageError(
-      f"config.train.warmup_epochs: {config.train.warmup_epochs}; allowed are fewer than "
-      f"config.train.epochs, {config.train.epochs}"
-    )
+def _validate_together(config: ml_collections.ConfigDict) -> None:
+  """Checks the fields that depend on each other: in every row a field, whether it is wrong, and what is allowed."""
+  data, search, network, train = config.data, config.search, config.network, config.train
+  folder, digits, streamed = data.name == "folder", data.name == "digits", data.loading == "stream"
+  layered, inception = config.plan.name in ("lfr_darts", "joint"), data.augmentation == "inception"
+  group, searched, trained = network.batch_norm_group, search.batch_size, train.batch_size
+  because = lambda name: f"as config.{name} is {config[name.split('.')[0]][name.split('.')[1]]}"
+  on_device = f"{because('data.loading')}, where all images have one size already"
+  no_features, colours = f"is None, {because('data.name')}, which has no features", f"is 0, {because('data.loading')}"
+  late, fewest = "and bad files are found when it comes to them", "are 5 or more, one for every cell of the plan"
+  # fmt: off
+  rows: list[tuple[str, Any, str]] = [
+    ("search.min_learning_rate", search.min_learning_rate > search.learning_rate, f"are numbers up to config.search.learning_rate, {search.learning_rate}"),
+    ("data.dir", folder and not data.dir, "is a folder that holds train/<class>/*, as config.data.name is folder"),
+    ("data.loading", streamed and digits, f"is device, {because('data.name')}"),
+    ("data.skip_bad_files", streamed and data.skip_bad_files, f"is False, {because('data.loading')}, {late}"),
+    ("data.validation_fraction", streamed and data.validation_fraction, f"is 0, {because('data.loading')}"),
+    ("data.augmentation", not streamed and inception, f"is cifar, {on_device}"),
+    ("data.test_view", not streamed and data.test_view != "whole", f"is whole, {on_device}"),
+    ("data.crop_padding", inception and data.crop_padding, f"is 0, {because('data.augmentation')}"),
+    ("data.image_key", (folder or digits) and data.image_key is not None, no_features),
+    ("data.label_key", (folder or digits) and data.label_key is not None, no_features),
+    ("data.jitter", not streamed and data.jitter, f"{colours}, where colours stay"),
+    ("data.hue", not streamed and data.hue, f"{colours}, where colours stay"),
+    ("network.layers", layered and network.layers < 5, fewest),
+    ("search.layers", config.plan.name == "joint" and search.layers < 5, fewest),
+    ("network.batch_norm_group", group and searched % group, f"are divisors of config.search.batch_size, {searched}"),
+    ("network.batch_norm_group", group and trained % group, f"are divisors of config.train.batch_size, {trained}"),
+    ("train.cutout", train.cutout > 2 * data.image_size, f"are at most twice config.data.image_size, {data.image_size}"),
+    ("train.warmup_epochs", train.warmup_epochs >= train.epochs, f"are fewer than config.train.epochs, {train.epochs}"),
+  ]
+  # fmt: on
+  for name, wrong, allowed in rows:
+    if wrong:
+      group_name, leaf = name.split(".")
+      raise UsageError(f"config.{name}: {short(config[group_name][leaf])}; allowed {allowed}")

@@ -13,27 +13,16 @@ import traceback
 from typing import Any
 import warnings
 
-from absl import app
-from absl import flags
-from absl import logging
+from absl import app, flags, logging
 import ml_collections
 from ml_collections import config_flags
 
 from lfr_darts_jax import config as schema
-from lfr_darts_jax import files
-from lfr_darts_jax import kept
-from lfr_darts_jax import reading
-from lfr_darts_jax import storage
-from lfr_darts_jax import workdir as places
-from lfr_darts_jax.errors import RunError
-from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.errors import one_line
-from lfr_darts_jax.errors import short
-from lfr_darts_jax.genotype import BUILT_IN
-from lfr_darts_jax.genotype import MAX_CHARACTERS
-from lfr_darts_jax.genotype import Genotype
-from lfr_darts_jax.genotype import parse
-from lfr_darts_jax.interrupt import Interrupted
+from lfr_darts_jax.errors import RunError, UsageError, one_line, short
+from lfr_darts_jax.runtime import jax_setup, paths, workdir as workdirs
+from lfr_darts_jax.runtime.preemption import Interrupted
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.genotype import Genotype
 
 PROGRAM = "python -m lfr_darts_jax.main"
 CONFIG_HELP = "Config file; config.FIELD overrides one field. Default: the workdir's config, or else the digits job."
@@ -71,7 +60,7 @@ MODES = {
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; the same command continues it.")
 _MODE = flags.DEFINE_enum("mode", "run", list(MODES), "What to do.")
 _GENOTYPE = flags.DEFINE_string(
-  "genotype", None, f"Genotype file, or {', '.join(BUILT_IN)}; takes the place of the search."
+  "genotype", None, f"Genotype file, or {', '.join(formats.BUILT_IN)}; takes the place of the search."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Join the processes of this TPU pod, Slurm, Kubernetes or Open MPI job."
@@ -82,38 +71,23 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, f
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
-def read_genotype(name: str) -> Genotype:
-  """The built-in genotype of that name, or that of a file.
-
-  Raises:
-    UsageError: where there is no such file, or it holds no genotype.
-  """
-  if name in BUILT_IN:
-    return BUILT_IN[name]
-  path = storage.path(name)
-  if not storage.is_file(path):
-    raise UsageError(f"genotype: {name} is no file; allowed are a file and {', '.join(BUILT_IN)}")
-  return parse(reading.read_text(path, MAX_CHARACTERS))
-
-
 def main(argv: Sequence[str]) -> None:
   """Runs the mode that the flags name."""
   # Imported here so that wrong flags are answered at once.
   from lfr_darts_jax import pipeline
-  from lfr_darts_jax.report import drawing
-  from lfr_darts_jax.report import page
+  from lfr_darts_jax.report import drawing, page
 
   _connect()
   if len(argv) > 1:
     raise UsageError(f"arguments: {' '.join(argv[1:])}; allowed are flags alone")
   config, mode = flags.FLAGS.config, _MODE.value
-  given = None if _GENOTYPE.value is None else read_genotype(_GENOTYPE.value)
+  given = None if _GENOTYPE.value is None else formats.named(_GENOTYPE.value)
   if mode == "describe":
     print(json.dumps(pipeline.describe(config, given or _genotype_of_workdir())))
     return
   if _WORKDIR.value is None:
     raise UsageError(f"workdir: not given; --mode={mode} allows a directory that can be written")
-  workdir, command = storage.path(_WORKDIR.value), f"{PROGRAM} {shlex.join(sys.argv[1:])}"
+  workdir, command = paths.path(_WORKDIR.value), f"{PROGRAM} {shlex.join(sys.argv[1:])}"
   if mode == "run":
     pipeline.run(config, workdir, given, command=command)
   elif mode == "search":
@@ -137,10 +111,10 @@ def _connect() -> None:
     raise UsageError("distributed: with --coordinator; allowed is one of them")
   if not _DISTRIBUTED.value:
     _check_processes(*told)
-  from lfr_darts_jax import processes
+  from lfr_darts_jax.runtime import distributed
 
-  processes.connect(*told)
-  if not processes.primary():
+  distributed.connect(*told)
+  if not distributed.is_primary():
     sys.stdout = open(os.devnull, "w")
 
 
@@ -156,12 +130,12 @@ def _check_processes(coordinator: str | None, count: int | None, index: int | No
 
 
 def _genotype_of_workdir() -> Genotype:
-  path = storage.path(_WORKDIR.value or "") / places.GENOTYPE
+  path = paths.path(_WORKDIR.value or "") / workdirs.GENOTYPE
   if _WORKDIR.value is None or not path.exists():
     raise UsageError(
       f"genotype: not given; --mode={_MODE.value} allows a file, a built-in name, or a workdir that has one"
     )
-  return read_genotype(str(path))
+  return formats.named(str(path))
 
 
 def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
@@ -223,8 +197,8 @@ def _of_workdir(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
   flags.DEFINE_string("workdir", None, "", flag_values=names)
   with contextlib.suppress(flags.Error):
     names([argv[0], *told], known_only=True)
-    if names.workdir is not None and (storage.path(names.workdir) / places.CONFIG).exists():
-      return kept.config(storage.path(names.workdir))
+    if names.workdir is not None and (paths.path(names.workdir) / workdirs.CONFIG).exists():
+      return workdirs.load_config(paths.path(names.workdir))
   return None
 
 
@@ -277,7 +251,7 @@ class _Terminated(KeyboardInterrupt):
   """A SIGTERM where nothing waits for one, which like Ctrl-C no other code may catch."""
 
 
-def _terminate(number, frame):
+def _terminate(number: int, frame: Any) -> None:
   raise _Terminated
 
 
@@ -302,17 +276,17 @@ def _guarded(argv: Sequence[str]) -> None:
   except RunError as error:
     _report(error, 1)
   except OSError as error:
-    _report(error, 1, files.explain(error))
+    _report(error, 1, paths.explain(error))
   except Exception as error:  # Whatever went wrong, a user gets one line.
     _report(error, 1, _explain(error))
 
 
 def _explain(error: Exception) -> str:
-  from lfr_darts_jax import processes
+  from lfr_darts_jax.runtime import distributed
 
   text = f"{type(error).__name__}: {error}"
   # Without a device at all there is no count of processes either.
-  if not processes.connected() or "RESOURCE_EXHAUSTED" in text:
+  if not distributed.connected() or "RESOURCE_EXHAUSTED" in text:
     return text
   return (
     f"another process of this run may have ended; the same command, started again on all of them, continues ({text})"
@@ -327,6 +301,7 @@ def _report(error: BaseException, status: int, text: str = "") -> None:
 
 def run() -> None:
   """Entry point of the `lfr-darts` command."""
+  jax_setup.set_flags()
   logging.set_verbosity(logging.ERROR)
   app.run(_guarded, flags_parser=_parse_flags)
 

@@ -1,50 +1,43 @@
-"""The main job in one working directory: search, train, evaluate, report. Each part continues where it stopped."""
+"""The main job in one work directory: search, train, test, report. Each part continues where it stopped."""
 
+from collections.abc import Iterator
 import contextlib
-import dataclasses
 from importlib import metadata
-import json
 import sys
 import time
 from typing import Any
 
 import jax
 import ml_collections
+import msgspec
 
-from lfr_darts_jax import collapse
-from lfr_darts_jax import compilation
 from lfr_darts_jax import config as schema
-from lfr_darts_jax import cost
-from lfr_darts_jax import driver
-from lfr_darts_jax import feeds
-from lfr_darts_jax import forecast
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax import kept
-from lfr_darts_jax import metrics
-from lfr_darts_jax import parallel
-from lfr_darts_jax import predictor
-from lfr_darts_jax import processes
-from lfr_darts_jax import seeds
-from lfr_darts_jax import storage
-from lfr_darts_jax import trainer
-from lfr_darts_jax import workdir as places
-from lfr_darts_jax.data import identity
-from lfr_darts_jax.data import sources
+from lfr_darts_jax.data import datasets, identity, input_pipeline
+from lfr_darts_jax.data.identity import Identity
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.files import write_atomically
-from lfr_darts_jax.genotype import Genotype
-from lfr_darts_jax.interrupt import Interrupt
-from lfr_darts_jax.network import final_network
-from lfr_darts_jax.progress import Progress
-from lfr_darts_jax.progress import duration
-from lfr_darts_jax.report import drawing
-from lfr_darts_jax.report import mistakes
-from lfr_darts_jax.report import page
-from lfr_darts_jax.report import record as records
-from lfr_darts_jax.storage import Path
+from lfr_darts_jax.models import cost
+from lfr_darts_jax.models.network import final_network
+from lfr_darts_jax.report import drawing, misclassified, page, run_data
+from lfr_darts_jax.runtime import distributed, jax_setup, json_io, metrics, paths, workdir as workdirs
+from lfr_darts_jax.runtime.distributed import Devices, broadcast_from_primary
+from lfr_darts_jax.runtime.paths import Path
+from lfr_darts_jax.runtime.preemption import Preemption
+from lfr_darts_jax.runtime.progress import Progress, duration
+from lfr_darts_jax.runtime.session import Session
+from lfr_darts_jax.search import diagnostics, multi_seed, plans
+from lfr_darts_jax.search.diagnostics import Finding
+from lfr_darts_jax.search.search import Search
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.genotype import Genotype
+from lfr_darts_jax.training import predictor, result as results
+from lfr_darts_jax.training.result import Result
+from lfr_darts_jax.training.train import Training, check_batch_size
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 FROM_PYTHON = "(called from Python)"
+NOT_COMPARED = (
+  "the data can't be compared with those that this directory was begun with: an earlier version did not write them down"
+)
 
 
 def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: str = FROM_PYTHON) -> Genotype:
@@ -68,25 +61,25 @@ def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: s
 
 
 def train(
-  config: ml_collections.ConfigDict, genotype: Genotype, workdir: str | Path, *, command: str = FROM_PYTHON
+  config: ml_collections.ConfigDict, genotype: Genotype | Path | str, workdir: str | Path, *, command: str = FROM_PYTHON
 ) -> dict[str, Any]:
   """Trains the network of a genotype from scratch and tests it.
 
   Args:
     config: the config.
-    genotype: the derived cells.
+    genotype: the derived cells, as an object, a name, a path or text.
     workdir: where the run is kept.
     command: how the report says that the run was started.
 
   Returns:
-    What `result.json` holds: `test_error` and `top5_error` in percent, `parameters`, `multiply_adds`, and more.
+    What `result.json` holds, see `training.result.Result`.
 
   Raises:
     UsageError: for wrong input.
     Interrupted: after SIGINT or SIGTERM; the same call continues.
   """
   with _open(config, workdir, command) as job:
-    job.set_genotype(genotype)
+    job.set_genotype(formats.as_genotype(genotype))
     return job.train()
 
 
@@ -118,7 +111,7 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
 
   Args:
     workdir: the directory.
-    config: for `data`, where the test split is; classes are told by their names. None for the directory's.
+    config: for `data`, where the test split is; classes are matched by name. None for the directory's.
 
   Returns:
     `test_error` and `top5_error` in percent, and the number of `images`.
@@ -126,32 +119,28 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
   Raises:
     UsageError: where the directory holds no trained network, or the data don't suit it.
   """
-  workdir = storage.path(workdir)
+  workdir = paths.path(workdir)
   trained = predictor.load(workdir)
   config = config or trained.config
   schema.validate(config)
-  devices = parallel.everything()
+  devices = distributed.all_devices()
   devices.check("train.batch_size", trained.config.train.batch_size, None)
-  test, data = sources.open_test(config, trained.class_names)
-  _compare_tested(kept.data(workdir), trained.config, config, data)
-  result = trained.count(feeds.open_split(test, config, devices))
-  return {"test_error": result.error, "top5_error": result.top5_error, "images": result.total}
+  test, data = datasets.open_test(config, trained.class_names)
+  _compare_tested(_identity(workdir), trained.config, config, data)
+  tested = trained.test(input_pipeline.open_split(test, config, devices), devices)
+  return {"test_error": tested.error, "top5_error": tested.top5_error, "images": tested.total}
 
 
-NOT_COMPARED = (
-  "the data can't be compared with those that this directory was begun with: an earlier version did not write them down"
-)
+def _identity(workdir: Path) -> Identity | None:
+  """That of the data that a work directory was begun with; None where an earlier version began it."""
+  path = workdir / workdirs.DATA
+  return json_io.read_json(path, Identity, 100 * workdirs.MAX_BYTES) if path.exists() else None
 
 
-def _compare_tested(before, trained, config, data):
-  """Says on stderr what is not as it was in the training; refuses what could be images that were trained on.
-
-  Args:
-    before: what the data of the training are told by, None where that is not known.
-    trained: the config of the training.
-    config: that of the test.
-    data: what its data are told by.
-  """
+def _compare_tested(
+  before: Identity | None, trained: ml_collections.ConfigDict, config: ml_collections.ConfigDict, data: Identity
+) -> None:
+  """Says on stderr what is not as it was in the training; refuses what could be images that were trained on."""
   if before is None:
     print(NOT_COMPARED, file=sys.stderr, flush=True)
     return
@@ -166,241 +155,240 @@ def _compare_tested(before, trained, config, data):
 
 
 @contextlib.contextmanager
-def _open(config, workdir, command):
+def _open(config: ml_collections.ConfigDict, workdir: str | Path, command: str) -> Iterator["_Job"]:
   schema.validate(config)
-  workdir = storage.path(workdir)
-  with places.alone(workdir):
-    yield _Run(config, workdir, command)
+  workdir = paths.path(workdir)
+  with workdirs.locked(workdir):
+    yield _Job(config, workdir, command)
 
 
-class _Run:
+class _Job:
   """A work directory and what its phases share: data, metrics, progress."""
 
-  def __init__(self, config, workdir, command, devices=None, dataset=None, interrupt=None):
-    compilation.keep()
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    command: str,
+    devices: Devices | None = None,
+    dataset: datasets.Dataset | None = None,
+    preemption: Preemption | None = None,
+    name: str = "",
+  ):
+    jax_setup.enable_cache()
     self._config, self._workdir, self._command = config, workdir, command
-    self._devices = devices or parallel.everything()
+    self._devices = devices or distributed.all_devices()
     for phase in ("search", "train"):
       size = config[phase].batch_size
       self._devices.check(f"{phase}.batch_size", size, config.network.batch_norm_group)
-    self._genotype_path = self._workdir / places.GENOTYPE
-    processes.agree(self._check)
-    self._dataset = dataset or sources.open_dataset(config)
-    processes.agree(self._compare_data)
-    trainer.check_batch_size(config, self._dataset.train_images)
+    broadcast_from_primary(self._check)
+    self._dataset = dataset or datasets.open_dataset(config)
+    broadcast_from_primary(self._compare_data)
+    check_batch_size(config, self._dataset.train_images)
     if self._dataset.skipped:
       print(f"{len(self._dataset.skipped)} files of the image folder can't be read and are left out", flush=True)
-    self._metrics, self._progress = metrics.Metrics(self._workdir, config), None
-    self._interrupt = interrupt or Interrupt()
+    self._metrics, self._progress = metrics.Metrics(self._workdir, schema.flatten(config)), Progress(name)
+    self._preemption = preemption or Preemption()
 
-  def _check(self):
-    """Refuses what can't be gone on with, before anything is written."""
-    places.check(self._workdir, schema.flatten(self._config))
+  def _check(self) -> None:
+    """Refuses what can't be continued, before anything is written."""
+    workdirs.check(self._workdir, schema.flatten(self._config))
     metrics.read(self._workdir)
-    if (self._workdir / places.CONFIG).exists():
-      records.read(self._workdir)
+    if (self._workdir / workdirs.CONFIG).exists():
+      run_data.read(self._workdir)
 
-  def _compare_data(self):
+  def _compare_data(self) -> None:
     """Refuses other data than those that the directory was begun with, and tells where they have only moved."""
-    if not places.begun(self._workdir):
+    if not workdirs.begun(self._workdir):
       return
-    before = kept.data(self._workdir)
+    before = _identity(self._workdir)
     if before is None:
       print(NOT_COMPARED, flush=True)
     elif changed := "; ".join(identity.differences(before, self._dataset.identity)):
       raise UsageError(
         f"config.data: {self._workdir} was begun with other data; allowed are the same, or a new workdir ({changed})"
       )
-    was, place = (places.config(self._workdir) or {}).get("data.dir"), self._config.data.dir
+    was, place = (workdirs.flat_config(self._workdir) or {}).get("data.dir"), self._config.data.dir
     if before is not None and was != place:
       print(f"the data were in {was} before, now in {place}; they are the same", flush=True)
 
-  def _genotype(self):
-    """That of the directory, or None."""
+  def _genotype(self) -> Genotype | None:
+    """That of the directory."""
+    path = self._workdir / workdirs.GENOTYPE
+    text = broadcast_from_primary(lambda: formats.load(path).to_json() if path.exists() else None)
+    return text and formats.parse(text)
 
-    def read():
-      there = kept.genotype(self._workdir)
-      return there and there.to_json()
-
-    text = processes.agree(read)
-    return text and genotypes.parse(text)
-
-  def set_genotype(self, genotype):
+  def set_genotype(self, genotype: Genotype) -> None:
     """Takes a given genotype in place of a search."""
-    final_network(self._config, genotypes.parse(genotype.to_json()))
+    final_network(self._config, formats.parse(genotype.to_json()))
     there = self._genotype()
-    if there is not None:
-      if there != genotype:
-        raise UsageError(f"genotype: {self._genotype_path} holds another; allowed is the same one, or a new workdir")
-      return
-    self._begin()
-    self._keep(genotype)
+    if there is None:
+      self._begin()
+      self._write_genotype(genotype)
+    elif there != genotype:
+      path = self._workdir / workdirs.GENOTYPE
+      raise UsageError(f"genotype: {path} holds another; allowed is the same one, or a new workdir")
 
-  def _begin(self):
+  def _begin(self) -> None:
     """Claims the directory for this config, once nothing is left that could be refused."""
-    flat, data = schema.flatten(self._config), self._dataset.identity.to_json()
-    processes.agree(lambda: places.claim(self._workdir, flat, data, self._command))
+    flat, data = schema.flatten(self._config), self._dataset.identity
+    broadcast_from_primary(lambda: workdirs.claim(self._workdir, flat, data, self._command))
 
-  def _keep(self, genotype):
+  def _write_genotype(self, genotype: Genotype) -> None:
     for cell in genotype.cells:
       self._metrics.write_image(f"cells/{cell.name}", drawing.render(drawing.cell(cell), "png"))
     self._metrics.close()
-    processes.agree(lambda: write_atomically(self._genotype_path, genotype.to_json()))
+    path = self._workdir / workdirs.GENOTYPE
+    broadcast_from_primary(lambda: paths.write_atomically(path, genotype.to_json()))
 
-  def search(self):
+  def search(self) -> Genotype:
     """Searches, unless there is a genotype; stops before anything is trained on a search that has collapsed."""
     found = self._genotype()
     if found is None:
       found = self._search() if self._config.search.num_seeds == 1 else self._search_with_seeds()
-    collapse.stop(self._config.search, collapse.parse(processes.agree(self._findings)))
+    diagnostics.stop_if_collapsed(self._config.search, self._findings())
     return found
 
-  def _findings(self):
-    return [dataclasses.asdict(finding) for finding in kept.findings(self._workdir)]
+  def _summary(self) -> dict[str, Any] | None:
+    """`search/summary.json`, as JSON has it."""
+    return broadcast_from_primary(lambda: msgspec.to_builtins(multi_seed.read_summary(self._workdir)))
 
-  def _search_with_seeds(self):
+  def _findings(self) -> list[Finding]:
+    summary = self._summary()
+    return msgspec.convert(summary["collapse"], list[Finding]) if summary else []
+
+  def _search_with_seeds(self) -> Genotype:
     config = self._config
-    with self._interrupt:
+    with self._preemption:
       self._begin()
-      outcomes = seeds.run([config.seed + i for i in range(config.search.num_seeds)], self._devices, self._search_one)
-    processes.agree(lambda: seeds.keep(self._workdir, outcomes))
-    found = seeds.best(outcomes).genotype
-    self._keep(found)
+      seeds = [config.seed + i for i in range(config.search.num_seeds)]
+      outcomes = multi_seed.run(seeds, self._devices, self._search_one)
+    broadcast_from_primary(lambda: multi_seed.save_outcomes(self._workdir, outcomes))
+    found = multi_seed.best(outcomes).genotype
+    self._write_genotype(found)
     for outcome in outcomes:
       accuracy = f"validation accuracy {100 * outcome.validation_accuracy:.1f} %"
       print(f"seed {outcome.seed} | {accuracy}{', chosen' if outcome.chosen else ''}", flush=True)
     self._write_page()
     return found
 
-  def _search_one(self, seed, devices, following):
+  def _search_one(self, seed: int, devices: Devices) -> multi_seed.Searched:
     """One of several searches, in a work directory of its own, as a single run with this seed would do it."""
     config = self._config.copy_and_resolve_references()
     config.seed, config.search.num_seeds = seed, 1
-    folder = seeds.folder(self._workdir, seed)
-    with places.alone(folder):
-      job = _Run(config, folder, self._command, devices, self._dataset, self._interrupt)
-      genotype = job._genotype() or job._search(f"seed {seed}", following)
-      accuracy, seconds = processes.agree(lambda: [kept.validation_accuracy(folder), kept.search_seconds(folder)])
-    return seeds.Searched(seed, accuracy, seconds, genotype)
+    folder = multi_seed.folder(self._workdir, seed)
+    with workdirs.locked(folder):
+      job = _Job(config, folder, self._command, devices, self._dataset, self._preemption, f"seed {seed}")
+      genotype = job._genotype() or job._search()
+      summary = job._summary()
+    assert summary
+    return multi_seed.Searched(seed, summary["validation_accuracy"], summary["search_seconds"], genotype)
 
-  def _search(self, name="", following=0):
-    """One search; `following` others come after it."""
-    final_network(self._config, forecast.guess_genotype(self._config))
-    images = self._dataset.train_images
-    work = forecast.search(self._config, images)
-    work = {part: (1 + following) * seconds for part, seconds in work.items()}
-    self._progress = Progress(work | forecast.training(self._config, images), name)
-    with self._interrupt, contextlib.closing(self._metrics):
-      job = driver.Search(
-        self._config, self._dataset, self._workdir, self._metrics, self._progress, self._interrupt, self._devices
-      )
+  def _search(self) -> Genotype:
+    # What could not be trained is not searched.
+    final_network(self._config, Genotype(plans.make(self._config).cells))
+    with self._preemption, contextlib.closing(self._metrics):
+      session = self._session(workdirs.SEARCH)
+      job = Search(self._config, self._dataset, session, self._devices)
       self._begin()
-      found, times = job.run()
+      found = job.run()
+      session.stop_clock()
       self._metrics.flush()  # What follows reads them, and no genotype may be ahead of them.
-      processes.agree(lambda: self._summarize(times))
-      self._keep(found)
-      signs = _signs(processes.agree(self._findings))
-      rows = {"search": duration(times.search), **signs, "page": self._page(forecast.SEARCH_BUILD)}
+      broadcast_from_primary(lambda: self._write_summary(session))
+      self._write_genotype(found)
+      rows = {"search": duration(session.clock.seconds), **_signs(self._findings()), "page": self._write_page()}
       self._progress.say(_table(rows))
     return found
 
-  def _summarize(self, times):
+  def _session(self, folder: str) -> Session:
+    return Session(self._config, self._workdir, folder, self._metrics, self._progress, self._preemption)
+
+  def _write_summary(self, session: Session) -> None:
     entries = metrics.read(self._workdir)
-    findings = [dataclasses.asdict(finding) for finding in collapse.latest(entries)]
     accuracy = next(e["validation_accuracy"] for e in reversed(entries) if "validation_accuracy" in e)
-    storage.make_folder(self._workdir / places.SEARCH)  # A short search saved nothing in it.
-    seconds = {"search_seconds": times.search, "update_seconds": times.updates}
-    summary = {**seconds, "validation_accuracy": accuracy, "collapse": findings}
-    write_atomically(self._workdir / places.SEARCH_SUMMARY, json.dumps(summary) + "\n")
+    seconds = session.clock.seconds, session.clock.step_seconds
+    summary = multi_seed.Summary(*seconds, accuracy, diagnostics.latest(entries))
+    paths.make_folder(self._workdir / workdirs.SEARCH)  # A short search saved nothing in it.
+    paths.write_atomically(self._workdir / workdirs.SEARCH_SUMMARY, json_io.dumps(summary))
 
-  def train(self):
-    result = processes.agree(lambda: kept.result(self._workdir, self._config))
-    if result is not None:
-      print(_summary(result, self._write_page()))
-      return result
+  def train(self) -> dict[str, Any]:
+    """Trains and tests, unless there is a result; returns what `result.json` holds."""
+    found = broadcast_from_primary(lambda: msgspec.to_builtins(results.load(self._workdir, self._config)))
+    if found is not None:
+      print(_outcome(msgspec.convert(found, Result), self._write_page()))
+      return found
     genotype = self._genotype()
-    work = forecast.training(self._config, self._dataset.train_images, genotype)
-    self._progress = self._progress or Progress(work)
-    with self._interrupt, contextlib.closing(self._metrics):
-      job = trainer.Training(
-        self._config,
-        final_network(self._config, genotype),
-        self._dataset,
-        self._workdir,
-        self._metrics,
-        self._progress,
-        self._interrupt,
-        self._devices,
-      )
+    assert genotype
+    with self._preemption, contextlib.closing(self._metrics):
+      session = self._session(workdirs.CHECKPOINTS)
+      job = Training(self._config, final_network(self._config, genotype), self._dataset, session, self._devices)
       self._begin()
-      state, seconds = job.run()
-    result = self._test(genotype, job, state, seconds)
-    processes.agree(lambda: write_atomically(self._workdir / places.RESULT, json.dumps(result, indent=1) + "\n"))
-    self._progress.say(_summary(result, self._page(forecast.TRAIN_BUILD)))
-    return result
+      state = job.run()
+      session.stop_clock()
+    result = self._test(genotype, job, state, session.clock.seconds)
+    broadcast_from_primary(lambda: paths.write_atomically(self._workdir / workdirs.RESULT, json_io.dumps(result)))
+    self._progress.say(_outcome(result, self._write_page()))
+    return msgspec.to_builtins(result)
 
-  def _page(self, part):
-    with self._progress.waiting(part, forecast.PAGE, "writing the page"):
-      return self._write_page()
+  def _write_page(self) -> str:
+    with self._progress.waiting("writing the page"):
+      return broadcast_from_primary(lambda: str(page.write(self._workdir)))
 
-  def _write_page(self):
-    return processes.agree(lambda: str(page.write(self._workdir)))
-
-  def _test(self, genotype, job, state, seconds):
-    """Tests the trained network; returns what `result.json` is to hold, and keeps a sample of the mistakes."""
-    facts = {
-      **describe(self._config, genotype),
-      "updates": int(state.step),
-      "train_seconds": seconds,
-      **processes.agree(self._circumstances),
-      "mean": job.mean,
-      "deviation": job.deviation,
-      "class_names": self._dataset.class_names,
-      "data": self._dataset.identity.to_json(),
-      "skipped_files": len(self._dataset.skipped),
-    }
+  def _test(self, genotype: Genotype, job: Training, state: Any, seconds: float) -> Result:
+    """Tests the trained network, and keeps a sample of the images that it got wrong."""
+    config, names, statistics = self._config, self._dataset.class_names, job.steps.statistics
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    test = feeds.open_split(self._dataset.test(), self._config, self._devices)
-    work = forecast.test_seconds(self._config, self._dataset.train_images, genotype)
-    with self._progress.waiting(forecast.TRAIN_BUILD, work, f"testing on {test.count} images"):
-      tested = predictor.Predictor(self._config, genotype, facts, variables).count(test)
-    errors = {"test_error": tested.error, "top5_error": tested.top5_error}
-    self._metrics.write("test", 0, int(state.step), errors, int(state.step))
+    trained = predictor.Predictor(config, genotype, names, statistics, variables)
+    test = input_pipeline.open_split(self._dataset.test(), config, self._devices)
+    with self._progress.waiting(f"testing on {test.count} images"):
+      tested = trained.test(test, self._devices)
+    step = int(state.step)
+    self._metrics.write("test", 0, step, {"test_error": tested.error, "top5_error": tested.top5_error}, step)
     self._metrics.close()
-    processes.agree(lambda: mistakes.save(self._workdir, test.images, tested, self._config.seed))
-    return {**errors, **facts, "class_errors": tested.class_errors, "confusion": tested.confusion.tolist()}
+    broadcast_from_primary(lambda: misclassified.save(self._workdir, test.images, tested, config.seed))
+    costs, summary = describe(config, genotype), self._summary()
+    return Result(
+      test_error=tested.error,
+      top5_error=tested.top5_error,
+      class_errors=tested.class_errors,
+      confusion=tested.confusion.tolist(),
+      **costs,
+      updates=step,
+      search_seconds=summary["search_seconds"] if summary else None,
+      train_seconds=seconds,
+      collapse=summary["collapse"] if summary else [],
+      mean=list(statistics[0]),
+      deviation=list(statistics[1]),
+      class_names=list(names),
+      data=self._dataset.identity,
+      skipped_files=len(self._dataset.skipped),
+      seed=config.seed,
+      device=jax.devices()[0].device_kind,
+      devices=jax.device_count(),
+      finished=broadcast_from_primary(lambda: time.strftime("%Y-%m-%d %H:%M:%S %z")),
+      packages={name: metadata.version(name) for name in PACKAGES},
+    )
 
-  def _circumstances(self):
-    return {
-      "search_seconds": kept.search_seconds(self._workdir),
-      "collapse": self._findings(),
-      "seed": self._config.seed,
-      "device": jax.devices()[0].device_kind,
-      "devices": jax.device_count(),
-      "finished": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-      "packages": {name: metadata.version(name) for name in PACKAGES},
-    }
 
-
-def _summary(result, page_path):
-  searched = result["search_seconds"]
+def _outcome(result: Result, page_path: str) -> str:
+  searched = result.search_seconds
   return _table(
     {
-      "test error": f"{result['test_error']:.2f} %",
-      "top-5 error": f"{result['top5_error']:.2f} %",
-      "parameters": f"{result['parameters']:,}",
-      "multiply-adds": f"{result['multiply_adds']:,}",
+      "test error": f"{result.test_error:.2f} %",
+      "top-5 error": f"{result.top5_error:.2f} %",
+      "parameters": f"{result.parameters:,}",
+      "multiply-adds": f"{result.multiply_adds:,}",
       **({} if searched is None else {"search": duration(searched)}),
-      **_signs(result.get("collapse")),
-      "training": duration(result["train_seconds"]),
+      **_signs(msgspec.convert(result.collapse, list[Finding])),
+      "training": duration(result.train_seconds),
       "page": page_path,
     }
   )
 
 
-def _signs(findings):
-  return {"collapse?": f"\n{'':<15}".join(finding["text"] for finding in findings)} if findings else {}
+def _signs(findings: list[Finding]) -> dict[str, str]:
+  return {"collapse?": f"\n{'':<15}".join(finding.text for finding in findings)} if findings else {}
 
 
-def _table(rows):
+def _table(rows: dict[str, str]) -> str:
   return "\n".join(f"{name:<15}{value}" for name, value in rows.items())

@@ -13,6 +13,8 @@ import uuid
 CACHE = pathlib.Path(tempfile.gettempdir()) / f"lfr_darts_jax_tests_{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Compiling is most of what tests do. Like this small programs take a fifth of the time; they differ by rounding alone.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 # Jaxprs fill the heap, and looking through it took a seventh of the time.
 gc.set_threshold(50_000, 20, 50)
 
@@ -23,10 +25,13 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from lfr_darts_jax import config as schema  # noqa: E402
-from lfr_darts_jax import genotype as genotypes  # noqa: E402
-from lfr_darts_jax import storage  # noqa: E402
 from lfr_darts_jax.config import DARTS_OPERATIONS  # noqa: E402
-from lfr_darts_jax.network import Network  # noqa: E402
+from lfr_darts_jax.models.network import Network  # noqa: E402
+from lfr_darts_jax.models.operations import LayerSettings  # noqa: E402
+from lfr_darts_jax.runtime import paths  # noqa: E402
+from lfr_darts_jax.search import relaxation  # noqa: E402
+from lfr_darts_jax.search.state import Alphas  # noqa: E402
+from lfr_darts_jax.search_space.cell_spec import CellSpec  # noqa: E402
 
 # Compiles faster than all eight.
 ONE_OF_EACH_KIND = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
@@ -42,7 +47,7 @@ def x64():
 def tiny_config():
   """The digits job at the smallest budget."""
   tiny = schema.get_config("digits")
-  tiny.search.update(epochs=1, batch_size=16, channels=4, nodes=2, updates_per_dispatch=4)
+  tiny.search.update(epochs=1, batch_size=16, channels=4, nodes=2, steps_per_chunk=4)
   tiny.data.search_fraction = 0.1
   tiny.network.channels = 4
   tiny.train.epochs = 1
@@ -102,7 +107,7 @@ def store():
 @pytest.fixture
 def bucket(store):
   """A place in it that holds nothing yet."""
-  return storage.path(f"gs://bucket/{uuid.uuid4().hex}")
+  return paths.path(f"gs://bucket/{uuid.uuid4().hex}")
 
 
 class Supernet:
@@ -112,19 +117,19 @@ class Supernet:
     self, layout=("n0", "r0"), nodes=2, channels=4, operations=DARTS_OPERATIONS, edges="scan", size=8, candidates=None
   ):
     kinds = {"n": "normal", "r": "reduction"}
-    cells = tuple(genotypes.Cell.full(n, kinds[n[0]], nodes, operations) for n in dict.fromkeys(layout))
+    cells = tuple(CellSpec.full(n, kinds[n[0]], nodes, operations) for n in dict.fromkeys(layout))
     if candidates:
       cells = tuple(candidates(cell) for cell in cells)
-    self.network = Network(tuple(layout), cells, tuple(operations), channels, 3, searching=True, edges=edges)
+    self.network = Network(tuple(layout), cells, tuple(operations), channels, 3, LayerSettings(True), edges=edges)
     rng = np.random.default_rng(0)
     float_type = jnp.result_type(float)
     self.images = jnp.asarray(rng.normal(size=(4, size, size, 2)), float_type)
     self.labels = jnp.array([0, 1, 2, 1])
     rows = len(cells[0].candidates)
-    self.alphas = {c.name: jnp.asarray(rng.normal(size=(rows, len(operations))), float_type) for c in cells}
-    self.live = {c.name: jnp.array(c.live(operations)) for c in cells}
+    self.alphas = {c.name: Alphas(jnp.asarray(rng.normal(size=(rows, len(operations))), float_type)) for c in cells}
+    self.mask = {c.name: Alphas(jnp.array(c.mask(operations))) for c in cells}
     variables = self.network.lazy_init(
-      jax.random.PRNGKey(0), jax.ShapeDtypeStruct(self.images.shape, float_type), self.alphas
+      jax.random.PRNGKey(0), jax.ShapeDtypeStruct(self.images.shape, float_type), self.mixtures()
     )
     # Initial values are float32 whatever the default is.
     variables = jax.tree.map(lambda v: v.astype(float_type), variables)
@@ -132,6 +137,11 @@ class Supernet:
     self.batch_stats = jax.tree.map(
       lambda s: s + jnp.asarray(rng.uniform(0.1, 0.5, s.shape), float_type), variables["batch_stats"]
     )
+
+  def mixtures(self, alphas=None):
+    """The softmax of its alphas, or of others."""
+    moment = relaxation.Moment()
+    return {k: relaxation.softmax(a, self.mask[k], moment) for k, a in (alphas or self.alphas).items()}
 
 
 @pytest.fixture

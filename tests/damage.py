@@ -2,7 +2,7 @@
 
 import shutil
 
-from lfr_darts_jax import checksums
+from lfr_darts_jax.runtime import checkpoint
 
 
 def largest(folder):
@@ -27,7 +27,7 @@ def _empty(folder):
 
 
 def _half_written(folder):
-  (folder / checksums.NAME).unlink()
+  (folder / checkpoint.SUMS).unlink()
   largest(folder).unlink()
 
 
@@ -42,8 +42,8 @@ def _no_folder(folder):
 
 def sum_anew(folder):
   """Gives a changed checkpoint the sums that it would have had."""
-  (folder / checksums.NAME).unlink()
-  checksums.write(folder)
+  (folder / checkpoint.SUMS).unlink()
+  checkpoint.write_sums(folder)
 
 
 KINDS = {
@@ -54,8 +54,8 @@ KINDS = {
   "half written": _half_written,
   "metadata flipped": lambda folder: flip(folder / "meta.json"),
   "metadata missing": lambda folder: (folder / "meta.json").unlink(),
-  "sums missing": lambda folder: (folder / checksums.NAME).unlink(),
-  "sums cut": lambda folder: _a_line_less(folder / checksums.NAME),
+  "sums missing": lambda folder: (folder / checkpoint.SUMS).unlink(),
+  "sums cut": lambda folder: _a_line_less(folder / checkpoint.SUMS),
   "no folder": _no_folder,
 }
 

@@ -18,17 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lfr_darts_jax import bilevel
-from lfr_darts_jax import driver
-from lfr_darts_jax import metrics
 from lfr_darts_jax import pipeline
-from lfr_darts_jax import plans
-from lfr_darts_jax import trainer
-from lfr_darts_jax.data import batches
-from lfr_darts_jax.genotype import Cell
-from lfr_darts_jax.genotype import edges
-from lfr_darts_jax.network import supernet
-from lfr_darts_jax.parallel import Devices
+from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
+from lfr_darts_jax.models.network import supernet
+from lfr_darts_jax.runtime import metrics
+from lfr_darts_jax.runtime.distributed import Devices
+from lfr_darts_jax.search import bilevel, plans
+from lfr_darts_jax.search.stages import Stages
+from lfr_darts_jax.search.state import Alphas
+from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
+from lfr_darts_jax.training.train import TrainSteps
 from tests.conftest import tiny_config
 
 OPERATIONS = ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3")
@@ -62,26 +61,28 @@ def updates(order, count, dtype, group=None, edges_as="scan"):
   config.search.update(order=order, batch_size=32, operations=OPERATIONS, nodes=1)
   config.data.update(flip=True)
   config.network.update(batch_norm_group=group, edges=edges_as)
-  cells = tuple(Cell.full(name, kind, 1, OPERATIONS) for name, kind in (("n0", "normal"), ("r0", "reduction")))
+  cells = tuple(CellSpec.full(name, kind, 1, OPERATIONS) for name, kind in (("n0", "normal"), ("r0", "reduction")))
   network = supernet(config, ("n0", "r0"), cells)
   rng = np.random.default_rng(0)
-  alphas = {c.name: jnp.asarray(rng.normal(size=(len(edges(1)), len(OPERATIONS)))) for c in cells}
+  alphas = {c.name: Alphas(jnp.asarray(rng.normal(size=(len(edges(1)), len(OPERATIONS))))) for c in cells}
   image = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
-  variables = as_float(network.lazy_init(jax.random.PRNGKey(0), image, alphas), dtype)
+  variables = as_float(
+    network.lazy_init(jax.random.PRNGKey(0), image, {k: a.operations for k, a in alphas.items()}), dtype
+  )
   images = rng.integers(0, 256, (128, 8, 8, 1)).astype(np.uint8)
   labels = rng.integers(0, 10, 128).astype(np.int32)
-  halves = np.arange(128, dtype=np.int32).reshape(2, 64)
-  iteration = plans.Iteration(network.layout, ("n0", "r0"), skip_dropout=0.3, warmup=0.2, alpha_rate=6e-3)
+  splits = np.arange(128, dtype=np.int32).reshape(2, 64)
+  stage = plans.Stage(network.layout, ("n0", "r0"), skip_dropout=0.3, warmup=0.2, alpha_rate=6e-3)
   results = []
   for number in (1, 8):
     team = devices(number)
-    made = bilevel.Updates(config, network, iteration, 20, (0.4,), (0.3,), team)
-    state = made.initial(variables, as_float(alphas, dtype), jax.random.PRNGKey(0))
+    made = bilevel.SearchSteps(config, network, stage, 20, ((0.4,), (0.3,)), team)
+    state = made.initial_state(variables, as_float(alphas, dtype), jax.random.PRNGKey(0))
     state = team.replicate(jax.tree.map(np.asarray, state))
-    feed = team.replicate(batches.Resident(batches.Split(images, labels), halves))
+    chunk = team.replicate(InMemoryChunk(ArrayDataset(images, labels), splits))
     losses = []
     for step in range(1, count + 1):
-      state, sums = made.run(state, feed, step)
+      state, sums = made.run(state, chunk, step)
       losses.append(np.asarray(sums.loss))
     results.append((np.array(losses), jax.tree.map(np.asarray, state.alphas)))
   (losses, alphas), (split_losses, split_alphas) = results
@@ -96,11 +97,11 @@ def run():
   """A whole run in float64 on one device and on eight: search, pruning, deepening, training, test.
 
   Returns:
-    The largest differences of losses along the way and of test errors, and whether the genotypes are equal.
+    The largest differences of losses along the way and of test errors, and whether the formats are equal.
   """
-  for home in (driver.Search, trainer.Training):
-    own = home._initial
-    home._initial = lambda *arguments, own=own: as_float(own(*arguments), jnp.float64)
+  for home in (Stages, TrainSteps):
+    own = home.initial_state
+    home.initial_state = lambda *arguments, own=own: as_float(own(*arguments), jnp.float64)
   config = tiny_config()
   config.search.update(operations=OPERATIONS, nodes=1, batch_size=32)
   config.prune.rounds = ((0.5, 2),)
@@ -111,7 +112,7 @@ def run():
     for number in (1, 8):
       workdir = pathlib.Path(folder) / str(number)
       workdir.mkdir()
-      job = pipeline._Run(config, workdir, "", devices(number))
+      job = pipeline._Job(config, workdir, "", devices(number))
       job.search()
       results.append((job.train(), (workdir / "genotype.json").read_text()))
       entries = metrics.read(workdir)

@@ -6,9 +6,8 @@ import json
 from hypothesis import strategies as st
 
 from lfr_darts_jax import config as schema
-from lfr_darts_jax.genotype import FORMAT
-from lfr_darts_jax.genotype import VERSION
-from lfr_darts_jax.operations import OPERATIONS
+from lfr_darts_jax.models.operations import OPERATIONS
+from lfr_darts_jax.search_space.genotype import FORMAT, VERSION
 
 # Surrogates too, which no file holds as such but JSON's escapes spell.
 TEXT = st.text(st.characters(), max_size=12)
@@ -109,13 +108,13 @@ def genotype_values(draw):
 
 
 @st.composite
-def json_genotypes(draw):
-  """Texts that are, or were, genotypes in JSON."""
+def json_formats(draw):
+  """Texts that are, or were, formats in JSON."""
   return draw(spliced(json.dumps(draw(spoiled(draw(genotype_values()))))))
 
 
 @st.composite
-def darts_genotypes(draw):
+def darts_formats(draw):
   """Texts that are, or were, DARTS's `Genotype(...)`."""
   fields = {}
   for name in ("normal", "reduce"):

@@ -11,14 +11,13 @@ import numpy as np
 import optax
 import pytest
 
-from lfr_darts_jax import bilevel
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax import plans
-from lfr_darts_jax import prune
 from lfr_darts_jax.config import DARTS_OPERATIONS
-from lfr_darts_jax.network import Network
-from tests.test_parity import kernel
-from tests.test_parity import unflatten
+from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.models.operations import LayerSettings
+from lfr_darts_jax.search import bilevel, hypergradient, plans, pruning, relaxation
+from lfr_darts_jax.search.state import Alphas
+from lfr_darts_jax.search_space.cell_spec import CellSpec
+from tests.test_parity import kernel, unflatten
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 SIZE = ("--channels=4", "--layers=3", "--batch=4", "--image-size=8", "--nodes=1")
@@ -46,6 +45,7 @@ def check(result, framework, steps):
     assert (result[key] > 0) == (framework == "jax")
 
 
+@pytest.mark.slow
 def test_search_step_prints_one_line_of_json():
   (result,) = lines(run("search_step.py", *SIZE, "--steps=2", "--framework=jax", "--json"))
   check(result, "jax", 2)
@@ -110,7 +110,7 @@ class Pair:
   """
 
   layout = ("n0", "n1", "r0", "n0")
-  mean, deviation = (0.0,), (1.0,)
+  statistics = (0.0,), (1.0,)
 
   def __init__(self, config, order, size=7, nodes=2, channels=4):
     torch = pytest.importorskip("torch", reason="PyTorch, the extra 'torch', is not installed")
@@ -120,18 +120,18 @@ class Pair:
     config.search.update(order=order, batch_size=4, alpha_learning_rate=6e-3)
     rng = np.random.default_rng(0)
     kinds = {"n0": "normal", "n1": "normal", "r0": "reduction"}
-    cells = {n: genotypes.Cell.full(n, kind, nodes, DARTS_OPERATIONS) for n, kind in kinds.items()}
+    cells = {n: CellSpec.full(n, kind, nodes, DARTS_OPERATIONS) for n, kind in kinds.items()}
     shape = len(cells["n1"].candidates), len(DARTS_OPERATIONS)
-    cells["n1"] = prune.derive(cells["n1"], rng.random(shape), DARTS_OPERATIONS)
+    cells["n1"] = pruning.derive(cells["n1"], rng.random(shape), DARTS_OPERATIONS)
     cells = tuple(cells.values())
     torch.manual_seed(0)
     self.theirs = torch_supernet.Supernet(self.layout, cells, channels, 5).double()
     alphas = {name: rng.normal(size=shape) for name in ("n0", "r0")}
     self.their_alphas = {name: torch.tensor(a, requires_grad=True) for name, a in alphas.items()}
     self.bilevel = torch_supernet.Bilevel(self.theirs, self.their_alphas, config.search, 10)
-    network = Network(self.layout, cells, DARTS_OPERATIONS, channels, 5, searching=True)
-    iteration = plans.Iteration(self.layout, ("n0", "r0"), alpha_rate=config.search.alpha_learning_rate)
-    self.updates = bilevel.Updates(config, network, iteration, 10, self.mean, self.deviation)
+    network = Network(self.layout, cells, DARTS_OPERATIONS, channels, 5, LayerSettings(True))
+    stage = plans.Stage(self.layout, ("n0", "r0"), alpha_rate=config.search.alpha_learning_rate)
+    self.steps = bilevel.SearchSteps(config, network, stage, 10, self.statistics)
     images = rng.normal(size=(2, 4, size, size, 3))
     labels = rng.integers(0, 5, (2, 4))
     batch = lambda i: bilevel.Batch(jnp.asarray(images[i]), jnp.asarray(labels[i]), jax.random.PRNGKey(0))
@@ -140,16 +140,16 @@ class Pair:
       torch_supernet.Batch(torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y))
       for x, y in zip(images, labels, strict=True)
     ]
-    params, ours = self.weights(), {name: jnp.asarray(a) for name, a in alphas.items()}
+    params, ours = self.weights(), {name: Alphas(jnp.asarray(a)) for name, a in alphas.items()}
     shapes = jax.eval_shape(
-      network.init, jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape[1:], jnp.float64), ours
+      network.init, jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape[1:], jnp.float64), alphas
     )
     assert jax.tree.structure(shapes["params"]) == jax.tree.structure(params)
     variables = {"params": params, "batch_stats": jax.tree.map(lambda s: jnp.ones(s.shape), shapes["batch_stats"])}
-    self.state = self.updates.initial(variables, ours, jax.random.PRNGKey(0))
-    live = {c.name: jnp.array(c.live(DARTS_OPERATIONS)) for c in cells if c.name != "n1"}
+    self.state = self.steps.initial_state(variables, ours, jax.random.PRNGKey(0))
+    mask = {c.name: Alphas(jnp.array(c.mask(DARTS_OPERATIONS))) for c in cells if c.name != "n1"}
     self.loss = lambda params, alphas, batch: bilevel.supernet_loss(
-      network, live, params, alphas, self.state.batch_stats, batch, None
+      network, relaxation.softmax, mask, params, alphas, self.state.batch_stats, batch
     )
 
   def weights(self, of=lambda parameter: parameter.detach()):
@@ -173,7 +173,7 @@ def close(ours, theirs, tolerance):
 
 
 def numpy_of(alphas, of):
-  return {name: of(alpha).numpy() for name, alpha in alphas.items()}
+  return {name: Alphas(of(alpha).numpy()) for name, alpha in alphas.items()}
 
 
 @pytest.mark.slow
@@ -198,9 +198,9 @@ def test_three_updates_of_pytorch_equal_ours(x64, config):
   @jax.jit
   def update(state):
     by_alphas = jax.grad(lambda a: pair.loss(state.params, a, validation)[0])(state.alphas)
-    state = pair.updates.move_alphas(state, by_alphas)
+    state = pair.steps.apply_alpha_gradient(state, by_alphas)
     loss, by_weights = jax.value_and_grad(lambda p: pair.loss(p, state.alphas, train)[0])(state.params)
-    return pair.updates.move_weights(state, by_weights, state.batch_stats), loss
+    return pair.steps.apply_weight_gradient(state, by_weights, state.batch_stats), loss
 
   for _ in range(3):
     state, loss = update(state)
@@ -217,8 +217,8 @@ def test_pytorchs_order_2_tends_to_ours(x64, config, monkeypatch):
   momentum = pair.weights(lambda p: pair.bilevel._weight_optimizer.state[p]["momentum_buffer"])
   state = pair.state.replace(
     params=pair.weights(),
-    alphas={n: jnp.asarray(a) for n, a in numpy_of(pair.their_alphas, lambda a: a.detach()).items()},
-    weight_state=optax.tree.set(pair.state.weight_state, trace=momentum),
+    alphas=jax.tree.map(jnp.asarray, numpy_of(pair.their_alphas, lambda a: a.detach())),
+    opt_state=optax.tree.set(pair.state.opt_state, trace=momentum),
   )
   rate = pair.bilevel._schedule.get_last_lr()[0]
   train, validation = pair.batches
@@ -227,9 +227,9 @@ def test_pytorchs_order_2_tends_to_ours(x64, config, monkeypatch):
   @jax.jit
   def exact_gradient(params, alphas):
     gradient = jax.grad(lambda p: pair.loss(p, alphas, train)[0])(params)
-    ahead = bilevel.unrolled_weights(gradient, params, momentum, rate, search.momentum, search.weight_decay)
+    ahead = hypergradient.unrolled_params(gradient, params, momentum, rate, search.momentum, search.weight_decay)
     by_weights, by_alphas = jax.grad(lambda p, a: pair.loss(p, a, validation)[0], argnums=(0, 1))(ahead, alphas)
-    correction = bilevel.mixed_derivative(lambda p, a: pair.loss(p, a, train), params, alphas, by_weights)
+    correction = hypergradient.mixed_derivative(lambda p, a: pair.loss(p, a, train), params, alphas, by_weights)
     return jax.tree.map(lambda g, c: g - rate * c, by_alphas, correction)
 
   exact = exact_gradient(state.params, state.alphas)

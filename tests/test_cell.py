@@ -5,13 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax.cell import Cell
-from lfr_darts_jax.cell import MixedOp
-from lfr_darts_jax.cell import drop
 from lfr_darts_jax.config import DARTS_OPERATIONS
-from lfr_darts_jax.operations import OPERATIONS
-from lfr_darts_jax.relaxation import mixture_weights
+from lfr_darts_jax.models.cell import Cell, DropRates, MixedOp, drop
+from lfr_darts_jax.models.operations import OPERATIONS, LayerSettings
+from lfr_darts_jax.search_space.cell_spec import CellSpec
 
 
 def uneven(cell):
@@ -31,21 +28,21 @@ def uneven(cell):
 def test_mixtures_differ_in_bfloat16_by_less_than_it_resolves():
   x = jnp.asarray(np.indices((4, 4)).sum(0) % 2 * 2 - 1, jnp.bfloat16)[None, :, :, None]  # A checkerboard of -1 and 1.
   weights = jnp.array([0.501, 0.499])
-  op = MixedOp(("max_pool_3x3", "skip_connect"), 1, 1, False)
+  op = MixedOp(("max_pool_3x3", "skip_connect"), 1, 1, LayerSettings())
   y = op.apply({}, x, weights, False)
   assert y.dtype == jnp.bfloat16
   # Where x is -1 the pool has 1: 0.501 - 0.499, where both weights are 0.5 in bfloat16.
   np.testing.assert_allclose(y[0, ..., 0].astype(jnp.float32), np.where(x[0, ..., 0] > 0, 1, 0.002), rtol=0.01)
 
 
-@pytest.mark.parametrize("nodes,candidates", [(2, None), (3, uneven)])
+@pytest.mark.parametrize("nodes,candidates", [pytest.param(2, None, marks=pytest.mark.slow), (3, uneven)])
 def test_scanned_equals_unrolled(x64, supernet, nodes, candidates):
   results = []
   for edges in ("scan", "unroll"):
     net = supernet(nodes=nodes, edges=edges, candidates=candidates)
 
     def loss(params, alphas, net=net):
-      mixtures = {k: mixture_weights(a, net.live[k]) for k, a in alphas.items()}
+      mixtures = net.mixtures(alphas)
       outputs, updated = net.network.apply(
         {"params": params, "batch_stats": net.batch_stats}, net.images, mixtures, True, mutable=["batch_stats"]
       )
@@ -59,7 +56,7 @@ def test_scanned_equals_unrolled_with_running_statistics(supernet):
   logits = []
   for edges in ("scan", "unroll"):
     net = supernet(edges=edges, candidates=uneven)
-    mixtures = {k: mixture_weights(a, net.live[k]) for k, a in net.alphas.items()}
+    mixtures = net.mixtures()
     logits.append(
       net.network.apply({"params": net.params, "batch_stats": net.batch_stats}, net.images, mixtures).logits
     )
@@ -69,20 +66,20 @@ def test_scanned_equals_unrolled_with_running_statistics(supernet):
 def test_mixed_op_is_the_weighted_sum_of_its_candidates():
   x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
   names = ("none", "avg_pool_3x3", "skip_connect", "sep_conv_3x3")
-  mixed, weights = MixedOp(names, 4, 1, True), jnp.array([0.4, 0.3, 0.2, 0.1])
+  mixed, weights = MixedOp(names, 4, 1, LayerSettings(True)), jnp.array([0.4, 0.3, 0.2, 0.1])
   variables = mixed.init(jax.random.key(1), x, weights, True)
   expected = 0
   for name, weight in zip(names, weights, strict=True):
     own = {c: variables[c][name] for c in variables if name in variables[c]}
-    expected += weight * OPERATIONS[name](4, 1, True).apply(own, x, True, mutable=["batch_stats"])[0]
+    expected += weight * OPERATIONS[name](4, 1, LayerSettings(True)).apply(own, x, True, mutable=["batch_stats"])[0]
   got, _ = mixed.apply(variables, x, weights, True, mutable=["batch_stats"])
   np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_nodes_sum_their_edges_and_concat_picks_states():
   # Two identities into node 2, one from node 2 into node 3; the output is node 3, then node 2.
-  spec = genotypes.Cell("n0", "normal", (("skip_connect",), ("skip_connect",), (), (), ("skip_connect",)), (3, 2))
-  cell = Cell(spec, 2, False, True, DARTS_OPERATIONS, "unroll")
+  spec = CellSpec("n0", "normal", (("skip_connect",), ("skip_connect",), (), (), ("skip_connect",)), (3, 2))
+  cell = Cell(spec, 2, False, DARTS_OPERATIONS, LayerSettings(True))
   x, y = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 3))
   out, variables = cell.init_with_output(jax.random.key(1), x, y, None, True)
   pre = lambda name, v: _preprocess(variables["params"][name], v)
@@ -97,13 +94,15 @@ def _preprocess(params, x):
 
 def test_drop_path_spares_identities_and_keeps_the_mean():
   x = jax.random.normal(jax.random.key(0), (64, 4, 4, 2))
-  run = lambda ops, key: Cell(genotypes.Cell("n0", "normal", ops, (2,)), 2, False, False, DARTS_OPERATIONS, "unroll")
+  run = lambda ops, key: Cell(CellSpec("n0", "normal", ops, (2,)), 2, False, DARTS_OPERATIONS, LayerSettings())
   identities, pools = (("skip_connect",), ("skip_connect",)), (("avg_pool_3x3",), ("avg_pool_3x3",))
   for ops, changes in ((identities, False), (pools, True)):
     cell = run(ops, None)
     variables = cell.init(jax.random.key(1), x, x, None, True)
     plain, dropped = (
-      cell.apply(variables, x, x, None, True, rate, rngs={"dropout": jax.random.key(2)}, mutable=["batch_stats"])[0]
+      cell.apply(
+        variables, x, x, None, True, DropRates(path=rate), rngs={"dropout": jax.random.key(2)}, mutable=["batch_stats"]
+      )[0]
       for rate in (None, jnp.float32(0.5))
     )
     assert bool(jnp.any(plain != dropped)) == changes
@@ -122,8 +121,7 @@ def test_skip_dropout_touches_unstrided_skips_alone(supernet):
       net.images,
       mixture(first),
       True,
-      None,
-      rate,
+      DropRates(skip=rate),
       rngs={"dropout": jax.random.key(0)},
       mutable=["batch_stats"],
     )[0].logits

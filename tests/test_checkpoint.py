@@ -12,12 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax import checkpoint
-from lfr_darts_jax import storage
-from lfr_darts_jax.checkpoint import Broken
-from lfr_darts_jax.checkpoint import Checkpoints
-from lfr_darts_jax.errors import RunError
-from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import RunError, UsageError
+from lfr_darts_jax.runtime import checkpoint, json_io, paths
+from lfr_darts_jax.runtime.checkpoint import Broken, Checkpoints
+from lfr_darts_jax.runtime.session import Clock
 from tests import damage
 
 # Random values, which do not compress: a changed byte of them is not noticed by what decompresses them.
@@ -45,12 +43,12 @@ def three(tmp_path, config):
 @pytest.fixture
 def three_in_a_bucket(three, bucket):
   """They, in a store."""
-  storage.put(three, bucket / "c")
+  paths.put(three, bucket / "c")
   return bucket / "c"
 
 
 def steps(folder):
-  return sorted(storage.names(folder))
+  return sorted(paths.names(folder))
 
 
 def test_state_and_meta_come_back(tmp_path, config):
@@ -131,24 +129,24 @@ def test_orbax_alone_does_not_notice_a_flipped_byte(three):
   assert not np.array_equal(state["w"], at_step(5)["w"])
 
 
-def number_of_seconds(meta):
-  checkpoint.seconds(meta)
+def with_a_clock(meta):
+  json_io.convert(meta["clock"], Clock, "clock")
   return shapes(meta)
 
 
-SECONDS = ("[1, 2]", "null", "{}", *(f'{{"seconds": {value}}}' for value in ('"3"', "-1", "NaN", "1e999", "true")))
-TOO_MUCH = ("[" * 100_000, f'"{"a" * checkpoint.MAX_META_BYTES}"')
+WRONG = ('"3"', "-1", "NaN", "1e999", "true")
+CLOCKS = ("[1, 2]", "null", "{}", '{"clock": 1}', *(f'{{"clock": {{"seconds": {value}}}}}' for value in WRONG))
+TOO_MUCH = ("[" * 100_000, f'"{"a" * checkpoint.MAX_BYTES}"')
 
 
 @pytest.mark.parametrize(
-  "text",
-  [*(f'{{"arrays": "", "meta": {meta}}}' for meta in SECONDS + TOO_MUCH), "", "[1]", '{"arrays": ""}', "\udcff"],
+  "text", [*(f'{{"arrays": "", "meta": {meta}}}' for meta in CLOCKS + TOO_MUCH), "", "[1]", '{"arrays": ""}', "\udcff"]
 )
 def test_metadata_of_another_structure_are_broken(three, text):
   (three / "5" / "meta.json").write_bytes(text.encode(errors="surrogateescape"))
   damage.sum_anew(three / "5")
   with pytest.raises(Broken, match="it is not of this run .(?!ValueError: the arrays)"):
-    checkpoint.read(three / "5", number_of_seconds)
+    checkpoint.read(three / "5", with_a_clock)
 
 
 @pytest.mark.parametrize(
@@ -219,10 +217,10 @@ def test_other_errors_of_the_store_are_passed_on(tmp_path, config):
   assert steps(tmp_path) == []
 
 
-@pytest.mark.parametrize("last_call", ["_store", "files.sync", "checksums.write"])
+@pytest.mark.parametrize("last_call", ["_store", "paths.sync", "write_sums"])
 def test_killed_while_writing(three, config, monkeypatch, last_call):
   """A process that dies after any part of a checkpoint leaves no step that is not whole."""
-  name = f"lfr_darts_jax.checkpoint.{last_call}"
+  name = f"lfr_darts_jax.runtime.checkpoint.{last_call}"
   call = pkgutil.resolve_name(name)
 
   def die(*arguments):
@@ -255,7 +253,7 @@ def test_they_come_back_from_a_store(bucket, config):
 @pytest.mark.parametrize("kind", damage.KINDS)
 def test_a_broken_one_in_a_store_is_set_aside_too(three, bucket, config, kind):
   damage.KINDS[kind](three / "5")
-  storage.put(three, bucket / "c")
+  paths.put(three, bucket / "c")
   said = []
   assert Checkpoints(bucket / "c", config).restore(shapes, said.append)[1] == {"step": 2}
   if kind == "empty":
@@ -263,7 +261,7 @@ def test_a_broken_one_in_a_store_is_set_aside_too(three, bucket, config, kind):
     return
   assert len(said) == 1 and said[0].startswith(f"passing over the checkpoint {bucket}/c/5, now 5.broken: ")
   assert steps(bucket / "c") == ["1", "2", "5.broken"]
-  with storage.fetched(bucket / "c") as here:
+  with paths.fetched(bucket / "c") as here:
     files = lambda folder: {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert files(here / "5.broken") == files(three / "5")
 
@@ -271,8 +269,8 @@ def test_a_broken_one_in_a_store_is_set_aside_too(three, bucket, config, kind):
 def test_where_none_in_a_store_is_whole_nothing_is_touched(three, bucket, config):
   for step in ("1", "2", "5"):
     damage.flip(damage.largest(three / step))
-  storage.put(three, bucket)
-  storage.write(bucket / ".7.unfinished", b"")
+  paths.put(three, bucket)
+  paths.write(bucket / ".7.unfinished", b"")
   with pytest.raises(UsageError, match=f"no checkpoint in {bucket} is whole"):
     Checkpoints(bucket, config).restore(shapes, print)
   assert steps(bucket) == [".7.unfinished", "1", "2", "5"]
@@ -283,7 +281,7 @@ def test_a_store_that_cannot_be_reached_breaks_no_checkpoint(three_in_a_bucket, 
     raise RunError("no route to host")
 
   with monkeypatch.context() as patch:
-    patch.setattr(storage, "fetched", fail)
+    patch.setattr(paths, "fetched", fail)
     with pytest.raises(RunError, match="no route to host"):
       Checkpoints(three_in_a_bucket, config).restore(shapes, print)
   assert steps(three_in_a_bucket) == ["1", "2", "5"]
@@ -296,9 +294,9 @@ def test_one_that_is_half_in_a_store_is_passed_over_without_a_word_and_deleted(t
     put(source, target, paths[::2])
     raise SystemExit
 
-  put = storage.put
+  put = paths.put
   with monkeypatch.context() as patch:
-    patch.setattr(storage, "put", half)
+    patch.setattr(paths, "put", half)
     with pytest.raises(SystemExit):
       Checkpoints(three_in_a_bucket, config).save(7, at_step(7), {"step": 7})
   assert steps(three_in_a_bucket) == [".7.unfinished", "1", "2", "5", "7"]
@@ -310,13 +308,14 @@ def test_one_that_is_half_in_a_store_is_passed_over_without_a_word_and_deleted(t
 ONE_OF_TWO_PROCESSES = """
 import sys, jax, numpy as np
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from lfr_darts_jax import checkpoint, config, storage
+from lfr_darts_jax import config
+from lfr_darts_jax.runtime import checkpoint, paths
 mesh = jax.sharding.Mesh(np.array(jax.devices()), "data")
 everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 values = np.arange(12, dtype=np.float32).reshape(3, 4)
 state = {"w": jax.make_array_from_callback(values.shape, everywhere, lambda index: values[index])}
 shapes = lambda meta: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
-folder = storage.path(sys.argv[3])
+folder = paths.path(sys.argv[3])
 checkpoint.Checkpoints(folder, config.get_config("digits")).save(7, state, {"step": 7})
 read, meta = checkpoint.Checkpoints(folder, config.get_config("digits")).restore(shapes, print)
 np.testing.assert_array_equal(read["w"], values)

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from lfr_darts_jax import checksums
+from lfr_darts_jax.runtime import checkpoint
 from tests import damage
 
 # FIPS 180-2, appendix B.1.
@@ -16,15 +16,15 @@ def folder(tmp_path):
   (tmp_path / "sub").mkdir()
   (tmp_path / "a").write_text("abc")
   (tmp_path / "sub" / "b").write_bytes(bytes(range(256)))
-  checksums.write(tmp_path)
+  checkpoint.write_sums(tmp_path)
   return tmp_path
 
 
 def test_whole(folder):
   assert (folder / "SHA256SUMS").read_text().splitlines()[0] == f"{ABC}  a"
-  assert checksums.fault(folder) is None
+  assert checkpoint.fault(folder) is None
   (folder / ".DS_Store").write_text("later")
-  assert checksums.fault(folder) is None
+  assert checkpoint.fault(folder) is None
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
@@ -40,7 +40,7 @@ def test_every_flipped_byte_is_noticed(folder, name):
   whole = (folder / name).read_bytes()
   for at in range(len(whole)):
     damage.flip(folder / name, at)
-    assert checksums.fault(folder) is not None, at
+    assert checkpoint.fault(folder) is not None, at
     (folder / name).write_bytes(whole)
 
 
@@ -48,7 +48,7 @@ def test_every_truncation_of_the_sums_is_noticed(folder):
   whole = (folder / "SHA256SUMS").read_bytes()
   for length in range(len(whole)):
     (folder / "SHA256SUMS").write_bytes(whole[:length])
-    assert checksums.fault(folder) == "SHA256SUMS is incomplete", length
+    assert checkpoint.fault(folder) == "SHA256SUMS is incomplete", length
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "../outside", "link", "device", "sub", "n" * 300, "\0"])
@@ -57,16 +57,16 @@ def test_only_the_folders_own_files_are_read(folder, name):
   (folder / "link").symlink_to(folder.parent / "outside")
   (folder / "device").symlink_to("/dev/zero")
   (folder / "SHA256SUMS").write_text(f"{ABC}  {name}\n# 1 files\n")
-  assert checksums.fault(folder) in (f"{name} is missing", f"{folder / name} can't be read: File name too long")
+  assert checkpoint.fault(folder) in (f"{name} is missing", f"{folder / name} can't be read: File name too long")
 
 
 def test_what_is_wrong_in_words(folder):
   (folder / "sub" / "b").unlink()
-  assert checksums.fault(folder) == "sub/b is missing"
+  assert checkpoint.fault(folder) == "sub/b is missing"
   (folder / "a").write_text("abd")
-  assert checksums.fault(folder) == "a is not as it was written"
+  assert checkpoint.fault(folder) == "a is not as it was written"
   (folder / "SHA256SUMS").unlink()
-  assert checksums.fault(folder) == "SHA256SUMS is missing"
+  assert checkpoint.fault(folder) == "SHA256SUMS is missing"
 
 
 def test_a_file_that_cannot_be_read(folder, monkeypatch):
@@ -74,4 +74,4 @@ def test_a_file_that_cannot_be_read(folder, monkeypatch):
     raise OSError(5, "Input/output error", str(path))
 
   monkeypatch.setattr(pathlib.Path, "open", fail)
-  assert checksums.fault(folder) == f"{folder}/SHA256SUMS can't be read: Input/output error"
+  assert checkpoint.fault(folder) == f"{folder}/SHA256SUMS can't be read: Input/output error"

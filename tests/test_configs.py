@@ -4,10 +4,10 @@ import pathlib
 import pytest
 
 from lfr_darts_jax import config as schema
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax import plans
-from lfr_darts_jax.network import supernet
+from lfr_darts_jax.models.network import supernet
 from lfr_darts_jax.pipeline import describe
+from lfr_darts_jax.search import plans
+from lfr_darts_jax.search_space import formats
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -39,15 +39,15 @@ def test_laptop_has_a_sibling_for_fashion_mnist():
 
 def test_imagenet_is_the_mobile_setting():
   _, config = load(FILES[0].with_name("imagenet.py"))
-  costs = describe(config, genotypes.DARTS_V2)
+  costs = describe(config, formats.DARTS_V2)
   assert costs["layers"] == 14 and costs["multiply_adds"] < 600e6 and costs["parameters"] == 4718752
 
 
 def test_imagenet_has_a_small_variant():
   module, config = load(FILES[0].with_name("imagenet.py"), "small")
   schema.validate(config)
-  assert config.data.loading == "stream" and describe(config, genotypes.DARTS_V2)["multiply_adds"] < 5e6
-  for iteration in plans.make(config).iterations:
+  assert config.data.loading == "stream" and describe(config, formats.DARTS_V2)["multiply_adds"] < 5e6
+  for iteration in plans.make(config).stages:
     supernet(config, iteration.layout, plans.make(config).cells)
   with pytest.raises(ValueError, match=r"configs/imagenet.py:large; allowed are full, small"):
     module.get_config("large")

@@ -1,12 +1,11 @@
-import jax.numpy as jnp
 import pytest
 
 from lfr_darts_jax import config as schema
-from lfr_darts_jax import cost
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax import network as networks
-from lfr_darts_jax import plans
+from lfr_darts_jax.models import cost, network as networks
 from lfr_darts_jax.pipeline import describe
+from lfr_darts_jax.search import plans
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.cell_spec import CellSpec
 
 DARTS_V1 = """Genotype(
 normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0), ('sep_conv_3x3', 1), ('skip_connect', 0),
@@ -23,17 +22,17 @@ def cifar10():
 
 
 def test_darts_networks_have_the_published_parameters():
-  costs = describe(cifar10(), genotypes.DARTS_V2)
+  costs = describe(cifar10(), formats.DARTS_V2)
   assert costs["parameters"] == 3349342 and costs["layers"] == 20
   # The head: 1x1 and 2x2 convolutions over 4 * 144 features, two affine norms, a dense layer.
   head = 576 * 128 + 2 * 128 + 4 * 128 * 768 + 2 * 768 + 768 * 10 + 10
   assert costs["parameters_with_auxiliary"] == 3349342 + head
   # DARTS reports 3.2 M for its first-order cells, and 4.7 M for the second-order ones on ImageNet.
-  assert abs(describe(cifar10(), genotypes.parse(DARTS_V1))["parameters"] / 1e6 - 3.2) < 0.05
+  assert abs(describe(cifar10(), formats.parse(DARTS_V1))["parameters"] / 1e6 - 3.2) < 0.05
   config = cifar10()
   config.data.update(image_size=224, num_classes=1000)
   config.network.update(channels=48, layers=14, stem="imagenet")
-  assert describe(config, genotypes.DARTS_V2)["parameters"] == 4718752
+  assert describe(config, formats.DARTS_V2)["parameters"] == 4718752
 
 
 def test_the_darts_supernet_has_the_published_weights():
@@ -41,9 +40,8 @@ def test_the_darts_supernet_has_the_published_weights():
   config.plan.name = "darts"
   config.search.update(channels=16, layers=8, nodes=4)
   plan = plans.make(config)
-  net = networks.supernet(config, plan.iterations[0].layout, plan.cells)
-  mixtures = {c.name: jnp.ones((14, 8)) / 8 for c in plan.cells}
-  assert cost.describe(net, (32, 32, 3), mixtures=mixtures)["parameters"] == 1930618
+  net = networks.supernet(config, plan.stages[0].layout, plan.cells)
+  assert cost.describe(net, (32, 32, 3))["parameters"] == 1930618
 
 
 @pytest.mark.parametrize(
@@ -56,7 +54,7 @@ def test_the_darts_supernet_has_the_published_weights():
   ],
 )
 def test_multiply_adds_by_hand(operation, own):
-  cell = genotypes.Cell("n", "normal", ((operation,), (operation,)), (2,))
+  cell = CellSpec("n", "normal", ((operation,), (operation,)), (2,))
   net = networks.Network(("n",), (cell,), (operation,), 4, 10)
   stem, preprocessing, head = 9 * 3 * 12, 2 * 12 * 4, 4 * 10
   assert cost.describe(net, (8, 8, 3))["multiply_adds"] == 64 * (stem + preprocessing + 2 * own) + head

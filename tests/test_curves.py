@@ -1,13 +1,12 @@
 import numpy as np
 
 from lfr_darts_jax.report import curves
-from lfr_darts_jax.report.record import Course
-from lfr_darts_jax.report.record import Series
+from lfr_darts_jax.report.run_data import AlphaHistory, Scalars
 
 OPERATIONS = ("none", "skip_connect", "max_pool_3x3")
 # Two edges; after the second step the second edge has lost its first operation.
 WEIGHTS = np.array([[[0.2, 0.5, 0.3], [0.4, 0.3, 0.3]], [[0.1, 0.6, 0.3], [0.5, 0.3, 0.2]], [[0, 0.6, 0.4], [0, 1, 0]]])
-COURSE = Course(np.array([10, 20, 30]), WEIGHTS, ((20, 2),))
+COURSE = AlphaHistory(np.array([10, 20, 30]), WEIGHTS, ((20, 2),))
 
 
 def test_alphas_have_a_panel_per_edge_and_end_where_they_are_pruned():
@@ -31,7 +30,7 @@ def test_certainty_by_hand():
 
 
 def test_phases_follow_each_other():
-  one = Series(np.array([1, 2]), {"train_loss": np.array([3.0, 2.0]), "validation_loss": np.full(2, np.nan)})
+  one = Scalars(np.array([1, 2]), {"train_loss": np.array([3.0, 2.0]), "validation_loss": np.full(2, np.nan)})
   (axes,) = curves.progress([one, one], ("train_loss", "validation_loss"), "loss").axes
   np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 2, np.nan, 3, 4, np.nan])
   np.testing.assert_array_equal(axes.lines[0].get_ydata(), [3, 2, np.nan, 3, 2, np.nan])

@@ -10,10 +10,10 @@ import pytest
 import lfr_darts_jax
 from lfr_darts_jax import pipeline
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.interrupt import Interrupted
+from lfr_darts_jax.runtime.preemption import Interrupted
 from tests.conftest import tiny_config
-from tests.test_trainer import GENOTYPE
-from tests.test_trainer import StopAfter
+from tests.test_search import StopAfter
+from tests.test_train import GENOTYPE
 
 LEVELS = {"black": 0, "grey": 128, "white": 255}
 
@@ -32,7 +32,7 @@ def make(root, classes=LEVELS, count=20, split="train"):
 def folder_config(root):
   config = tiny_config()
   config.data.update(name="folder", dir=str(root), channels=3, num_classes=3)
-  config.train.update(epochs=8, batch_size=16, updates_per_dispatch=5, drop_path=0.0)
+  config.train.update(epochs=8, batch_size=16, steps_per_chunk=5, drop_path=0.0)
   return config
 
 
@@ -106,7 +106,7 @@ def test_another_folder_is_tested_by_the_names_of_its_classes(copied, tmp_path, 
 
 def interrupted(config, run):
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(pipeline, "Interrupt", lambda: StopAfter(1))
+    patch.setattr(pipeline, "Preemption", lambda: StopAfter(1))
     with pytest.raises(Interrupted):
       lfr_darts_jax.train(config, GENOTYPE, run)
 
@@ -148,7 +148,7 @@ def test_data_may_change_before_anything_was_computed_from_them(tmp_path):
   data, run = make(tmp_path / "data"), tmp_path / "run"
   config = folder_config(data)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(pipeline.trainer.Training, "run", lambda self: 1 / 0)
+    patch.setattr(pipeline.Training, "run", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       lfr_darts_jax.train(config, GENOTYPE, run)
   assert json.loads((run / "data.json").read_text())["images"]["train"]["white"] == 20

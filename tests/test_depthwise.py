@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.depthwise import DepthwiseConv
-from lfr_darts_jax.depthwise import depthwise
+from lfr_darts_jax.models.layers.depthwise import DepthwiseConv, depthwise
 
 CASES = [
   (size, stride, dilation, height)

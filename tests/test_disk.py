@@ -6,11 +6,8 @@ import time
 
 import pytest
 
-from lfr_darts_jax import checksums
-from tests.test_main import ROOT
-from tests.test_main import TINY
-from tests.test_main import call
-from tests.test_main import command
+from lfr_darts_jax.runtime import checkpoint
+from tests.test_main import ROOT, TINY, call, command
 
 pytestmark = pytest.mark.slow
 ARGUMENTS = [*TINY, "--config.search.epochs=10", "--config.checkpoint.interval=0", "--config.checkpoint.keep=1"]
@@ -59,7 +56,7 @@ def test_full(whole, small_disk, phase):
   assert errors.startswith(f"lfr-darts: {workdir}/") and errors.count("\n") == 1
   assert "no space left on device; the same command continues once there is space" in errors
   newest = max(steps(workdir / phase), key=lambda path: int(path.name))
-  assert checksums.fault(newest) is None
+  assert checkpoint.fault(newest) is None
   small_disk.free()
   assert ends_like(workdir, whole)
 

@@ -6,10 +6,10 @@ from matplotlib.patches import FancyArrowPatch
 import numpy as np
 import pytest
 
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax.operations import OPERATIONS
-from lfr_darts_jax.report import drawing
-from lfr_darts_jax.report import graph
+from lfr_darts_jax.models.operations import OPERATIONS
+from lfr_darts_jax.report import cell_graph, drawing
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
 
 CHOICES = [name for name in OPERATIONS if name != "none"]
 
@@ -18,12 +18,12 @@ def random_cell(seed):
   """A derived cell of 1 to 7 nodes, each with one or two edges."""
   rng = np.random.default_rng(seed)
   nodes = int(rng.integers(1, 8))
-  candidates = {edge: () for edge in genotypes.edges(nodes)}
+  candidates = {edge: () for edge in edges(nodes)}
   for target in range(2, nodes + 2):
     for source in rng.choice(target, size=rng.integers(1, 3), replace=False):
       candidates[int(source), target] = (str(rng.choice(CHOICES)),)
   concat = tuple(sorted(int(c) for c in rng.choice(np.arange(2, nodes + 2), rng.integers(1, nodes + 1), replace=False)))
-  return genotypes.Cell("n0", str(rng.choice(["normal", "reduction"])), tuple(candidates.values()), concat)
+  return CellSpec("n0", str(rng.choice(["normal", "reduction"])), tuple(candidates.values()), concat)
 
 
 def overlap(a, b):
@@ -45,7 +45,7 @@ def test_no_two_labels_of_a_random_cell_overlap(seed):
   spec = random_cell(seed)
   texts, boxes, page = extents(drawing.cell(spec))
   assert sorted(t for t, _ in texts) == sorted(
-    [*graph.INPUTS, graph.OUTPUT]
+    [*cell_graph.INPUTS, cell_graph.OUTPUT]
     + [str(t) for t in range(2, spec.nodes + 2)]
     + [ops[0] for _, _, ops in spec.connections]
   )
@@ -60,7 +60,7 @@ def test_no_two_labels_of_a_random_cell_overlap(seed):
 
 @pytest.mark.parametrize("seed", range(50))
 def test_no_line_of_a_random_cell_crosses_a_box(seed):
-  laid_out = graph.lay_out(random_cell(seed))
+  laid_out = cell_graph.lay_out(random_cell(seed))
   for line in laid_out.lines:
     curve = drawing.smooth(line).interpolated(1).to_polygons(closed_only=False)[0]
     dense = np.concatenate([np.linspace(a, b, 20) for a, b in itertools.pairwise(curve)])
@@ -70,8 +70,8 @@ def test_no_line_of_a_random_cell_crosses_a_box(seed):
 
 
 def test_every_connection_is_drawn():
-  spec = genotypes.DARTS_V2.cells[0]
-  laid_out = graph.lay_out(spec)
+  spec = formats.DARTS_V2.cells[0]
+  laid_out = cell_graph.lay_out(spec)
   # Two lines per operation, and one from every node to the output.
   assert len(laid_out.lines) == 2 * 8 + 4
   at = lambda point: next(
@@ -90,18 +90,18 @@ def test_every_connection_is_drawn():
 
 
 def test_files_are_svg_and_png_and_the_same_every_time(tmp_path):
-  paths = drawing.save_all(tmp_path / "a", genotypes.DARTS_V2.cells)
+  paths = drawing.save_all(tmp_path / "a", formats.DARTS_V2.cells)
   assert [p.name for p in paths] == ["normal.svg", "normal.png", "reduction.svg", "reduction.png"]
   assert xml.etree.ElementTree.parse(paths[0]).getroot().tag.endswith("svg")
   assert paths[1].read_bytes().startswith(b"\x89PNG")
-  again = drawing.save_all(tmp_path / "b", genotypes.DARTS_V2.cells)
+  again = drawing.save_all(tmp_path / "b", formats.DARTS_V2.cells)
   assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
 
 
 def test_labels_of_a_network_stay_apart():
-  layout = genotypes.DARTS_V2.layout(20)
+  layout = formats.DARTS_V2.layout(20)
   features = [(32, 144)] * 6 + [(16, 288)] * 7 + [(8, 576)] * 7
-  texts, boxes, page = extents(drawing.network(layout, genotypes.DARTS_V2.cells, features))
+  texts, boxes, page = extents(drawing.network(layout, formats.DARTS_V2.cells, features))
   assert [t for t, _ in texts][:3] == ["image", "stem", "normal"] and len(boxes) == 23
   for (_, a), (_, b) in itertools.combinations(texts, 2):
     assert not overlap(a, b)

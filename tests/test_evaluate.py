@@ -2,10 +2,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.data import batches
-from lfr_darts_jax.evaluate import Evaluation
-from lfr_darts_jax.evaluate import evaluate
-from lfr_darts_jax.network import Outputs
+from lfr_darts_jax.data.input_pipeline import InMemorySplit
+from lfr_darts_jax.models.network import Outputs
+from lfr_darts_jax.runtime import distributed
+from lfr_darts_jax.training.evaluate import Evaluation, evaluate
+
+PLAIN = (0.0,) * 7, (1.0,) * 7
+
+
+def split(images, labels):
+  return InMemorySplit((np.asarray(images), np.asarray(labels, np.int32)), distributed.first_device())
 
 
 class Fixed:
@@ -21,8 +27,7 @@ class Fixed:
 def test_every_image_counts_once(batch_size):
   rng = np.random.default_rng(0)
   images, labels = rng.integers(0, 256, (13, 1, 1, 7)).astype(np.uint8), rng.integers(0, 7, 13)
-  split = batches.Split(jnp.asarray(images), jnp.asarray(labels))
-  got = evaluate(Fixed(), jnp.float32(1), split, jnp.arange(13), batch_size, (0.0,) * 7, (1.0,) * 7)
+  got = evaluate(Fixed(), jnp.float32(1), split(images, labels), batch_size, PLAIN)
   logits = images[:, 0, 0].astype(int)
   expected = np.zeros((7, 7), int)
   np.add.at(expected, (labels, logits.argmax(1)), 1)
@@ -37,15 +42,14 @@ def test_every_image_counts_once(batch_size):
 
 def test_indices_choose_the_images():
   images = np.eye(3, 7, dtype=np.uint8).reshape(3, 1, 1, 7)
-  split = batches.Split(jnp.asarray(images), jnp.array([0, 0, 2]))
-  got = evaluate(Fixed(), jnp.float32(1), split, jnp.array([1, 2]), 4, (0.0,) * 7, (1.0,) * 7)
+  got = evaluate(Fixed(), jnp.float32(1), split(images, [0, 0, 2]), 4, PLAIN, np.array([1, 2]))
   assert got.confusion[0, 1] == got.confusion[2, 2] == 1 and got.total == 2
   assert got.error == 50
 
 
 def test_ties_in_the_top_5_are_decided_as_argmax_decides_them():
-  split = batches.Split(jnp.zeros((2, 1, 1, 7), jnp.uint8), jnp.array([4, 5]))
-  assert evaluate(Fixed(), jnp.float32(1), split, jnp.arange(2), 2, (0.0,) * 7, (1.0,) * 7).top5 == 1
+  tied = split(np.zeros((2, 1, 1, 7), np.uint8), [4, 5])
+  assert evaluate(Fixed(), jnp.float32(1), tied, 2, PLAIN).top5 == 1
 
 
 def test_errors_by_hand():

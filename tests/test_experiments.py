@@ -13,28 +13,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import claims
-from experiments import compare
-from experiments import comparisons
-from experiments import figures
-from experiments import lines
-from experiments import methods
-from experiments import noise
-from experiments import pages
-from experiments import plots
-from experiments import ranking
-from experiments import study as studies
-from experiments import tables
-from experiments import watched
-from experiments.study import Group
-from experiments.study import Ranking
-from experiments.study import Study
-from lfr_darts_jax import bilevel
+from experiments import (
+  claims,
+  compare,
+  comparisons,
+  figures,
+  lines,
+  methods,
+  noise,
+  pages,
+  plots,
+  ranking,
+  study as studies,
+  tables,
+  watched,
+)
+from experiments.study import Group, Ranking, Study
 from lfr_darts_jax import pipeline
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.genotype import DARTS_V2
-from lfr_darts_jax.genotype import Cell
-from lfr_darts_jax.state import SearchState
+from lfr_darts_jax.search import bilevel, relaxation
+from lfr_darts_jax.search.state import Alphas, SearchState
+from lfr_darts_jax.search_space.cell_spec import CellSpec
+from lfr_darts_jax.search_space.formats import DARTS_V2
 
 FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
 STUDIES = [path for path in FOLDER.glob("*.py") if "def get_study" in path.read_text()]
@@ -153,8 +153,12 @@ def test_rank_correlation():
 
 
 def test_agreement_of_two_seeds():
-  first = Cell("n0", "normal", (("skip_connect",), ("max_pool_3x3",), ("skip_connect",), ("skip_connect",), ()), (2, 3))
-  other = Cell("n0", "normal", (("skip_connect",), ("skip_connect",), (), ("skip_connect",), ("skip_connect",)), (2, 3))
+  first = CellSpec(
+    "n0", "normal", (("skip_connect",), ("max_pool_3x3",), ("skip_connect",), ("skip_connect",), ()), (2, 3)
+  )
+  other = CellSpec(
+    "n0", "normal", (("skip_connect",), ("skip_connect",), (), ("skip_connect",), ("skip_connect",)), (2, 3)
+  )
   results = [
     {"method": "m", "seed": seed, "genotype": json.loads(methods.Genotype((cell,)).to_json())}
     for seed, cell in enumerate((first, other))
@@ -215,7 +219,7 @@ def test_a_method_looks_alike_in_every_study():
   assert len(set(looks(*methods.METHODS).values()) - {looks("darts")["darts"]}) > 6
 
 
-def test_traits_of_random_genotypes():
+def test_traits_of_random_formats():
   results = [line("random_layered", seed, 10.0 - seed, 1000 + 100 * seed, multiply_adds=9 - seed) for seed in range(4)]
   rows = dict(tables.traits(results).rows)
   assert rows["parameters"].startswith("1.00") and rows["multiply-adds"].startswith("-1.00")
@@ -223,7 +227,7 @@ def test_traits_of_random_genotypes():
 
 
 def test_a_derived_cell_is_drawn_once(config):
-  cell = Cell.full("n0", "normal", 1, ("none", "skip_connect", "max_pool_3x3"))
+  cell = CellSpec.full("n0", "normal", 1, ("none", "skip_connect", "max_pool_3x3"))
   drawn = ranking.draw(cell, 4, np.random.default_rng(0))  # Two operations on each of two edges: all there are.
   assert len(set(drawn)) == 4 and all(c.derived for c in drawn)
 
@@ -231,15 +235,14 @@ def test_a_derived_cell_is_drawn_once(config):
 def test_gradients_by_every_batch(x64, supernet):
   net = supernet(layout=("n0",), nodes=1, channels=2)
   key = jax.random.PRNGKey(0)
-  state = SearchState(jnp.int32(3), net.params, net.batch_stats, net.alphas, net.live, (), (), key)
+  state = SearchState(jnp.int32(3), net.params, net.batch_stats, net.alphas, net.mask, (), (), key)
   images, labels = jnp.stack([net.images, net.images[:, ::-1] + 0.5]), jnp.stack([net.labels, net.labels[::-1]])
   found = noise.gradients(net.network, state, (images, labels))["n0"]
-  direction = np.random.default_rng(1).normal(size=net.alphas["n0"].shape)
-  loss = jax.jit(functools.partial(bilevel.supernet_loss, net.network, net.live))
+  direction = np.random.default_rng(1).normal(size=net.alphas["n0"].operations.shape)
+  loss = jax.jit(functools.partial(bilevel.supernet_loss, net.network, relaxation.softmax, net.mask))
   for by_batch, *batch in zip(found, images, labels, strict=True):
-    at = lambda e: loss(
-      net.params, {"n0": net.alphas["n0"] + e * direction}, net.batch_stats, bilevel.Batch(*batch, key), None
-    )[0]
+    moved = lambda e: {"n0": Alphas(net.alphas["n0"].operations + e * direction)}
+    at = lambda e: loss(net.params, moved(e), net.batch_stats, bilevel.Batch(*batch, key))[0]
     assert np.sum(by_batch * direction) == pytest.approx(float(at(1e-4) - at(-1e-4)) / 2e-4, rel=1e-4)
 
 

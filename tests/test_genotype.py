@@ -2,24 +2,21 @@ import json
 
 import pytest
 
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax.genotype import DARTS_V2
-from lfr_darts_jax.genotype import Cell
-from lfr_darts_jax.genotype import Genotype
-from lfr_darts_jax.genotype import GenotypeError
-from lfr_darts_jax.genotype import parse
+from lfr_darts_jax.search_space.cell_spec import CellSpec, GenotypeError, edges
+from lfr_darts_jax.search_space.formats import DARTS_V2, parse, to_darts
+from lfr_darts_jax.search_space.genotype import Genotype
 
 LAYERED = Genotype(
   tuple(
-    Cell(n, {"n": "normal", "r": "reduction"}[n[0]], (("skip_connect",), ("sep_conv_3x3",)), (2,))
+    CellSpec(n, {"n": "normal", "r": "reduction"}[n[0]], (("skip_connect",), ("sep_conv_3x3",)), (2,))
     for n in ("n0", "r0", "n1", "r1", "n2")
   )
 )
 
 
 def test_edges_run_by_target_then_source():
-  assert genotypes.edges(2) == [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
-  assert len(genotypes.edges(4)) == 14
+  assert edges(2) == [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
+  assert len(edges(4)) == 14
 
 
 @pytest.mark.parametrize("genotype", [DARTS_V2, LAYERED])
@@ -40,10 +37,10 @@ def test_json_lists_operation_and_source_per_node():
 
 
 def test_darts_round_trip():
-  assert parse(DARTS_V2.to_darts()) == DARTS_V2
-  assert parse("X = " + DARTS_V2.to_darts().replace("[2, 3, 4, 5]", "range(2, 6)")) == DARTS_V2
+  assert parse(to_darts(DARTS_V2)) == DARTS_V2
+  assert parse("X = " + to_darts(DARTS_V2).replace("[2, 3, 4, 5]", "range(2, 6)")) == DARTS_V2
   with pytest.raises(GenotypeError, match="one normal and one reduction"):
-    LAYERED.to_darts()
+    to_darts(LAYERED)
 
 
 def test_the_published_cells():
@@ -62,9 +59,9 @@ def test_layouts_place_reductions_at_a_third_and_two_thirds():
 
 
 def test_candidates():
-  cell = Cell.full("n0", "normal", 2, ("none", "skip_connect"))
+  cell = CellSpec.full("n0", "normal", 2, ("none", "skip_connect"))
   assert cell.nodes == 2 and not cell.derived and cell.count("none") == 5
-  assert cell.live(("skip_connect", "max_pool_3x3")).tolist() == [[True, False]] * 5
+  assert cell.mask(("skip_connect", "max_pool_3x3")).tolist() == [[True, False]] * 5
   assert str(LAYERED.cells[0]) == "n0 normal: 2 = skip_connect(0) + sep_conv_3x3(1)"
 
 
@@ -136,7 +133,7 @@ def test_bad_genotypes_get_one_line(text, message):
 
 def test_no_cell_has_a_name_that_leaves_a_folder():
   with pytest.raises(GenotypeError, match="cells.name: '../n0'"):
-    Cell("../n0", "normal", (), ())
+    CellSpec("../n0", "normal", (), ())
 
 
 def test_kinds_that_cannot_be_laid_out():

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from lfr_darts_jax.data import image_folder
-from lfr_darts_jax.data import sources
+from lfr_darts_jax import config as schema
+from lfr_darts_jax.data import datasets, decoding
 from lfr_darts_jax.errors import UsageError
 
 RED, BLUE, WHITE = [255, 0, 0], [0, 0, 255], [255, 255, 255]
@@ -17,7 +17,7 @@ RED, BLUE, WHITE = [255, 0, 0], [0, 0, 255], [255, 255, 255]
 
 def decoded(path, channels=3, size=1):
   """One image as nested lists, `[size, size, channels]`; a single pixel as `[channels]`."""
-  image = image_folder.decode(path, size, channels)
+  image = decoding.decode(path.read_bytes(), channels, (size, size))
   assert image.dtype == np.uint8 and image.shape == (size, size, channels)
   return image[0, 0].tolist() if size == 1 else image.tolist()
 
@@ -70,7 +70,7 @@ def test_transparent_value_of_16_bit_grey(tmp_path):
 def test_grey_of_unknown_range_is_bad(tmp_path, dtype):
   path = save(tmp_path / "a.tif", Image.fromarray(np.ones((2, 2), dtype)))
   with pytest.raises(ValueError, match="black and white are unknown"):
-    image_folder.decode(path, 4, 1)
+    decoding.decode(path.read_bytes(), 1)
 
 
 def test_1_bit_images_are_black_and_white(tmp_path):
@@ -187,7 +187,7 @@ def test_content_and_not_the_name_decides(tmp_path):
   # Pillow would hand it to Ghostscript.
   postscript = save(tmp_path / "postscript.png", Image.new("RGB", (8, 8)), format="EPS")
   with pytest.raises(Image.UnidentifiedImageError):
-    image_folder.decode(postscript, 4, 3)
+    decoding.decode(postscript.read_bytes(), 3)
 
 
 @pytest.fixture
@@ -203,9 +203,10 @@ def folder(tmp_path):
 
 
 def load(root, skip_bad_files=False):
-  listing = image_folder.list_folder(root)
-  train, test, skipped = image_folder.load_folder(listing, 4, 3, 0, skip_bad_files)
-  return train, test, listing.class_names, skipped
+  config = schema.get_config()
+  config.data.update(name="folder", dir=str(root), image_size=4, skip_bad_files=skip_bad_files)
+  dataset = datasets.open_dataset(config, classes=False)
+  return dataset.train, dataset.test(), dataset.class_names, dataset.skipped
 
 
 def spoil(folder, names=("birds",)):
@@ -286,14 +287,14 @@ def test_real_decompression_bombs_are_never_decoded(tmp_path, side):
   path = tmp_path / "a.bmp"
   path.write_bytes(header)
   with pytest.raises((Image.DecompressionBombWarning, Image.DecompressionBombError)):
-    image_folder.decode(path, 4, 3)
+    decoding.decode(path.read_bytes(), 3)
 
 
 def test_lack_of_memory_is_no_bad_file(folder, monkeypatch):
   def decode(*unused):
     raise MemoryError
 
-  monkeypatch.setattr(image_folder, "decode", decode)
+  monkeypatch.setattr(decoding, "decode", decode)
   with pytest.raises(MemoryError):
     load(folder, skip_bad_files=True)
 
@@ -336,9 +337,9 @@ def test_names_that_are_not_utf_8(folder):
 
 def test_the_field_reaches_the_data_set(folder, config):
   config.data.update(name="folder", dir=str(folder), image_size=4, channels=3, num_classes=2)
-  assert sources.load(config).skipped == ()
+  assert datasets.open_dataset(config).skipped == ()
   (folder / "train" / "birds" / "a.png").write_bytes(b"")
   with pytest.raises(UsageError, match="1 of 21 files"):
-    sources.load(config)
+    datasets.open_dataset(config)
   config.data.skip_bad_files = True
-  assert sources.load(config).skipped == ("train/birds/a.png",)
+  assert datasets.open_dataset(config).skipped == ("train/birds/a.png",)

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from lfr_darts_jax import pipeline
-from lfr_darts_jax.data import sources
-from lfr_darts_jax.data import stream
-from lfr_darts_jax.data.photographs import TestView
-from lfr_darts_jax.data.photographs import TrainView
+from lfr_darts_jax.data import datasets
+from lfr_darts_jax.data.streaming import loader
+from lfr_darts_jax.data.streaming.transforms import Transform
 from tests import imagenet
 
 pytestmark = pytest.mark.slow
@@ -31,7 +30,7 @@ def prepared(tmp_path_factory):
 
 def test_the_builders_files_are_streamed_as_they_are(prepared):
   config, photographs = prepared
-  dataset = sources.open_streamed(config)
+  dataset = datasets.open_dataset(config)
   assert len(dataset.class_names) == 1000 and len(dataset.train) == len(photographs)
   # As the builder has it, with the wnid as class name; nothing was encoded anew.
   read = {(dataset.class_names[label], encoded) for encoded, label in dataset.train.read(range(len(photographs)))}
@@ -39,16 +38,16 @@ def test_the_builders_files_are_streamed_as_they_are(prepared):
   # Not the test split, whose labels are secret.
   test = dataset.test()
   assert len(test) == imagenet.TESTED and min(label for _, label in test.read(range(len(test)))) >= 0
-  training = lambda workers: stream.Stream(dataset.train, None, 16, 0, TrainView.of(config), workers=workers).batches(2)
+  training = lambda workers: loader.Stream(dataset.train, None, 16, 0, Transform.of(config), workers=workers).batches(2)
   with contextlib.closing(training(2)) as processes, contextlib.closing(training(0)) as threads:
     for _ in range(4):
       (images, labels), others = next(processes), next(threads)
       assert images.shape == (16, 64, 64, 3)
       np.testing.assert_array_equal(images, others[0])
       np.testing.assert_array_equal(labels, others[1])
-  tested = list(stream.evaluation_batches(test, None, 16, TestView.of(config)))
+  tested = list(loader.evaluation_batches(test, None, 16, Transform.of(config)))
   assert sum(real.sum() for _, _, real in tested) == imagenet.TESTED
-  assert all(0.2 < mean < 0.7 for mean in stream.statistics(config, dataset.train)[0])
+  assert all(0.2 < mean < 0.7 for mean in loader.statistics(config, dataset.train)[0])
 
 
 def test_search_training_and_test(prepared, tmp_path):

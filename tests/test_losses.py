@@ -1,8 +1,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from lfr_darts_jax import losses
-from lfr_darts_jax.network import Outputs
+from lfr_darts_jax.models.network import Outputs
+from lfr_darts_jax.training import losses
 
 LOGITS, LABELS = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])), jnp.array([0, 1])
 

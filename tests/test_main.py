@@ -12,8 +12,7 @@ import warnings
 from absl import flags
 import pytest
 
-from lfr_darts_jax import config as schema
-from lfr_darts_jax import main
+from lfr_darts_jax import config as schema, main
 from lfr_darts_jax.errors import UsageError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -26,11 +25,11 @@ TINY = [
   "--config.search.nodes=1",
   "--config.search.operations=('skip_connect','avg_pool_3x3')",
   "--config.data.search_fraction=0.2",
-  "--config.search.updates_per_dispatch=1",
+  "--config.search.steps_per_chunk=1",
   "--config.network.channels=4",
   "--config.network.layers=3",
   "--config.train.epochs=1",
-  "--config.train.updates_per_dispatch=5",
+  "--config.train.steps_per_chunk=5",
 ]
 
 

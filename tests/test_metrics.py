@@ -5,15 +5,15 @@ import pytest
 from tensorboardX import record_writer
 from tensorboardX.proto import event_pb2
 
-from lfr_darts_jax import metrics
-from lfr_darts_jax import storage
+from lfr_darts_jax import config as schema
 from lfr_darts_jax.report import drawing
+from lfr_darts_jax.runtime import metrics, paths, tensorboard
 from tests.test_genotype import LAYERED
 
 
 @pytest.fixture
 def writer(tmp_path, config):
-  return metrics.Metrics(tmp_path, config)
+  return metrics.Metrics(tmp_path, schema.flatten(config))
 
 
 def events(path):
@@ -69,8 +69,36 @@ def test_rewind_drops_what_comes_after(tmp_path, writer):
   assert metrics.read(tmp_path) == []
 
 
+def test_rewind_keeps_the_rounds_of_pruning_that_are_done(tmp_path, writer):
+  for step in (4, 8):
+    writer.write("search", 0, step, {"train_loss": 1.0}, step)
+    writer.write("search", 0, step, {"pruned_to": 9 - step}, step)
+  whole = metrics.read(tmp_path)
+  assert writer.rewind("search", 0, 8, 8, rounds=2) == whole
+  assert writer.rewind("search", 0, 8, 8, rounds=1) == whole[:3]
+  assert writer.rewind("search", 0, 4, 4, rounds=1) == whole[:2]
+
+
+def test_what_is_not_finite_is_null(tmp_path, writer):
+  writer.write("train", 0, 1, {"train_loss": np.float32("nan"), "other": float("inf"), "count": np.int32(3)}, 1)
+  writer.close()
+  assert metrics.read(tmp_path) == [
+    {"phase": "train", "iteration": 0, "step": 1, "train_loss": None, "other": None, "count": 3}
+  ]
+
+
+def test_without_tensorboard_there_are_lines_alone(tmp_path, config, monkeypatch):
+  monkeypatch.setattr(tensorboard, "installed", lambda: False)
+  writer = metrics.Metrics(tmp_path, schema.flatten(config))
+  writer.rewind("train", 0, 0, 0)
+  writer.write("train", 0, 5, {"loss": 1.0}, 5)
+  writer.write_image("cells/n0", b"")
+  writer.close()
+  assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
 def test_tensorboard_drops_it_too(tmp_path, config):
-  writer = metrics.Metrics(tmp_path, config)
+  writer = metrics.Metrics(tmp_path, schema.flatten(config))
   assert writer.rewind("search", 1, 20, 120) == []
   writer.close()
   assert events(tmp_path / "tensorboard" / "search")["purge"][0] == 120
@@ -98,11 +126,11 @@ def test_a_half_written_line_is_cut_off_and_written_again(small_disk, config):
   whole, parts = small_disk.path / "whole", small_disk.path / "parts"
   whole.mkdir()
   parts.mkdir()
-  writer = metrics.Metrics(whole, config)
+  writer = metrics.Metrics(whole, schema.flatten(config))
   for entry in entries(range(1, 40)):
     writer.write(*entry)
   writer.close()
-  writer = metrics.Metrics(parts, config)
+  writer = metrics.Metrics(parts, schema.flatten(config))
   for entry in entries(range(1, 12)):
     writer.write(*entry)
   small_disk.fill()
@@ -111,7 +139,7 @@ def test_a_half_written_line_is_cut_off_and_written_again(small_disk, config):
       writer.write(*entry)
   assert not (parts / "metrics.jsonl").read_text().endswith("\n")
   small_disk.free()
-  writer = metrics.Metrics(parts, config)
+  writer = metrics.Metrics(parts, schema.flatten(config))
   writer.rewind("train", 0, 10, 10)
   for entry in entries(range(11, 40)):
     writer.write(*entry)
@@ -123,7 +151,7 @@ def test_a_missing_file_has_no_entries(tmp_path):
 
 
 def test_a_store_gets_them_now_and_then(bucket, config, monkeypatch):
-  writer = metrics.Metrics(bucket, config)
+  writer = metrics.Metrics(bucket, schema.flatten(config))
   writer.write("train", 0, 5, {"loss": 1.0}, 5)
   assert metrics.read(bucket) == []
   writer.flush()
@@ -135,18 +163,18 @@ def test_a_store_gets_them_now_and_then(bucket, config, monkeypatch):
   writer.write("train", 0, 15, {"loss": 0.25}, 15)
   writer.close()
   assert [entry["step"] for entry in metrics.read(bucket)] == [5, 10, 15]
-  with storage.fetched(bucket / "tensorboard" / "train") as folder:
+  with paths.fetched(bucket / "tensorboard" / "train") as folder:
     assert events(folder)["loss"][0] == 15
 
 
 def test_lines_in_a_store_are_gone_on_with(tmp_path, bucket, config):
   for place in (tmp_path, bucket):
     for step in (5, 10):
-      writer = metrics.Metrics(place, config)
+      writer = metrics.Metrics(place, schema.flatten(config))
       writer.write("train", 0, step, {"loss": 1 / step}, step)
       writer.write("train", 0, step + 1, {"loss": 2 / step}, step + 1)
       writer.close()
-    writer = metrics.Metrics(place, config)
+    writer = metrics.Metrics(place, schema.flatten(config))
     assert [entry["step"] for entry in writer.rewind("train", 0, 10, 10)] == [5, 6, 10]
     writer.write("train", 0, 12, {"loss": 3.0}, 12)
     writer.close()
@@ -155,5 +183,5 @@ def test_lines_in_a_store_are_gone_on_with(tmp_path, bucket, config):
 
 
 def test_what_is_closed_before_it_was_opened_writes_nothing(bucket, config):
-  metrics.Metrics(bucket, config).close()
-  assert storage.names(bucket) == []
+  metrics.Metrics(bucket, schema.flatten(config)).close()
+  assert paths.names(bucket) == []

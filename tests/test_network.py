@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax import losses
-from lfr_darts_jax import network as networks
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.relaxation import mixture_weights
+from lfr_darts_jax.models import network as networks
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.cell_spec import CellSpec
+from lfr_darts_jax.training import losses
 from tests.conftest import ONE_OF_EACH_KIND
 
 
 def test_outputs(config):
   config.network.layers = 6
-  net = networks.final_network(config, genotypes.DARTS_V2)
+  net = networks.final_network(config, formats.DARTS_V2)
   x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
   variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), x)
   assert jax.eval_shape(net.apply, variables, x).auxiliary is None
@@ -26,7 +26,7 @@ def test_outputs(config):
 
 
 def test_features_halve_and_double_at_reductions():
-  cells = tuple(genotypes.Cell(n, kind, ((), ()), (2, 3)) for n, kind in (("n", "normal"), ("r", "reduction")))
+  cells = tuple(CellSpec(n, kind, ((), ()), (2, 3)) for n, kind in (("n", "normal"), ("r", "reduction")))
   net = networks.Network(("n", "r", "n", "r"), cells, (), 4, 3)
   assert net.layer_features(9) == [(9, 8), (5, 16), (5, 16), (3, 32)]
   assert net.clone(stem="imagenet").layer_features(224) == [(28, 8), (14, 16), (14, 16), (7, 32)]
@@ -35,7 +35,7 @@ def test_features_halve_and_double_at_reductions():
 def test_without_auxiliary_weight_there_is_no_head(config):
   config.train.auxiliary_weight = 0.0
   config.network.layers = 6
-  net = networks.final_network(config, genotypes.DARTS_V2)
+  net = networks.final_network(config, formats.DARTS_V2)
   assert "auxiliary" not in net.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32))["params"]
 
 
@@ -54,7 +54,7 @@ def test_without_auxiliary_weight_there_is_no_head(config):
 )
 def test_image_sizes_that_bear_the_reductions(config, size, reductions, auxiliary, stem, fits):
   config.data.image_size, config.network.stem = size, stem
-  cells = (genotypes.Cell("r", "reduction", (("max_pool_3x3",), ("max_pool_3x3",)), (2,)),)
+  cells = (CellSpec("r", "reduction", (("max_pool_3x3",), ("max_pool_3x3",)), (2,)),)
   layout = ("r",) * reductions
   if not fits:
     with pytest.raises(UsageError, match=f"config.data.image_size: {size}"):
@@ -71,7 +71,7 @@ def test_image_sizes_that_bear_the_reductions(config, size, reductions, auxiliar
 def gradient(supernet, **settings):
   """Loss, gradient by the weights and updated statistics of a supernet with other settings."""
   network = supernet.network.clone(**settings)
-  mixtures = {name: mixture_weights(a, supernet.live[name]) for name, a in supernet.alphas.items()}
+  mixtures = supernet.mixtures()
 
   def loss(params):
     variables = {"params": params, "batch_stats": supernet.batch_stats}
@@ -111,7 +111,7 @@ def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(supernet):
       (
         {"params": net.params, "batch_stats": net.batch_stats},
         net.images,
-        {n: jnp.ones_like(a) for n, a in net.alphas.items()},
+        {n: jnp.ones_like(a) for n, a in net.mixtures().items()},
       )
     )
     .as_text()

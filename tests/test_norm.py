@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.norm import Batching
-from lfr_darts_jax.norm import batch_norm
+from lfr_darts_jax.models.layers.norm import batch_norm
+from lfr_darts_jax.runtime.distributed import BatchSharding
 
 BATCH, SHAPE = 12, (5, 4, 3)
 
@@ -18,7 +18,7 @@ class Norm(nn.Module):
 
   @nn.compact
   def __call__(self, x, train):
-    return batch_norm(x, train, Batching(group=self.group), self.affine, name="norm")
+    return batch_norm(x, train, BatchSharding(group=self.group), self.affine, name="norm")
 
 
 def arrays(dtype=jnp.float32):

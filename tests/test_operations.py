@@ -4,10 +4,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.operations import OPERATIONS
-from lfr_darts_jax.operations import FactorizedReduce
-from lfr_darts_jax.operations import Operation
-from lfr_darts_jax.operations import pointwise
+from lfr_darts_jax.models.layers.conv import pointwise
+from lfr_darts_jax.models.operations import OPERATIONS, FactorizedReduce, LayerSettings, Operation
+from lfr_darts_jax.search_space.operation_names import OPERATION_NAMES
+
+
+def test_every_name_has_a_module():
+  assert tuple(OPERATIONS) == OPERATION_NAMES
+
+
+def test_another_activation_reaches_every_operation():
+  doubled, x = LayerSettings(activation=lambda x: 2 * nn.relu(x)), jnp.linspace(-1, 2, 72).reshape(1, 6, 6, 2)
+  for name in ("sep_conv_3x3", "dil_conv_3x3", "conv_7x1_1x7"):
+    variables = OPERATIONS[name](2).init(jax.random.key(0), x, False)
+    plain, changed = (OPERATIONS[name](2, 1, s).apply(variables, x, False) for s in (LayerSettings(), doubled))
+    factor = 4 if name == "sep_conv_3x3" else 2  # It activates twice.
+    np.testing.assert_allclose(changed, factor * plain, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -16,7 +28,7 @@ from lfr_darts_jax.operations import pointwise
 def test_shapes_and_affine(name, stride, size):
   x = jnp.ones((2, size, size, 4))
   for searching in (True, False):
-    y, variables = OPERATIONS[name](4, stride, searching).init_with_output(jax.random.key(0), x, True)
+    y, variables = OPERATIONS[name](4, stride, LayerSettings(searching)).init_with_output(jax.random.key(0), x, True)
     assert y.shape == (2, -(-size // stride), -(-size // stride), 4)
     affine = [p for p in jax.tree_util.tree_leaves_with_path(variables.get("params", {})) if "scale" in str(p[0])]
     normed = "batch_stats" in variables
@@ -31,7 +43,9 @@ def test_parameter_counts():
   count = lambda name, stride=1: sum(
     v.size
     for v in jax.tree.leaves(
-      OPERATIONS[name](8, stride, True).init(jax.random.key(0), jnp.ones((1, 8, 8, 8)), True).get("params", {})
+      OPERATIONS[name](8, stride, LayerSettings(True))
+      .init(jax.random.key(0), jnp.ones((1, 8, 8, 8)), True)
+      .get("params", {})
     )
   )
   assert count("sep_conv_3x3") == 2 * (9 * 8 + 64)
@@ -43,13 +57,13 @@ def test_parameter_counts():
 
 
 def test_average_pool_leaves_padding_out():
-  y = OPERATIONS["avg_pool_3x3"](1, 1, False).apply({}, jnp.ones((1, 4, 4, 1)), True)
+  y = OPERATIONS["avg_pool_3x3"](1).apply({}, jnp.ones((1, 4, 4, 1)), True)
   np.testing.assert_allclose(y, 1)
 
 
 def test_dilated_convolution_reads_every_other_pixel():
   x = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0)
-  operation = OPERATIONS["dil_conv_3x3"](1, 1, False)
+  operation = OPERATIONS["dil_conv_3x3"](1)
   variables = jax.tree.map(jnp.ones_like, operation.init(jax.random.key(0), x, False))
   touched = np.argwhere(
     np.abs(operation.apply(variables, x, False)[0, :, :, 0] - operation.apply(variables, 0 * x, False)[0, :, :, 0])
@@ -61,7 +75,7 @@ def test_dilated_convolution_reads_every_other_pixel():
 def test_factorized_reduce_sees_both_grids():
   # Halves of the features come from pixels (0, 0) and (1, 1) of every 2x2 block.
   x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-  module = FactorizedReduce(2, 2, True)
+  module = FactorizedReduce(2, 2, LayerSettings(True))
   variables = module.init(jax.random.key(0), x, False)
   variables = {"params": jax.tree.map(jnp.ones_like, variables["params"]), "batch_stats": variables["batch_stats"]}
   y = module.apply(variables, x, False)
@@ -73,12 +87,12 @@ def test_a_new_operation_is_one_module_and_one_row(monkeypatch, supernet):
   class Conv1x1(Operation):
     @nn.compact
     def __call__(self, x, train):
-      x = pointwise(self.channels)(nn.relu(x)[:, :: self.stride, :: self.stride])
+      x = pointwise(self.channels)(self.activate(x)[:, :: self.stride, :: self.stride])
       return self.batch_norm(x, train)
 
   monkeypatch.setitem(OPERATIONS, "conv_1x1", Conv1x1)
   net = supernet(operations=("none", "skip_connect", "conv_1x1"))
-  mixtures = {name: jnp.ones(a.shape) / 3 for name, a in net.alphas.items()}
+  mixtures = {name: jnp.ones(a.shape) / 3 for name, a in net.mixtures().items()}
   variables = {"params": net.params, "batch_stats": net.batch_stats}
   assert net.network.apply(variables, net.images, mixtures).logits.shape == (4, 3)
   assert net.params["layer_1"]["edge_0_2"]["conv_1x1"]["Dense_0"]["kernel"].shape == (8, 8)

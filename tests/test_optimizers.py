@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lfr_darts_jax import optimizers
+from lfr_darts_jax.training import optimizers
 
 
 def test_sgd_by_hand():

@@ -14,11 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax import losses
 from lfr_darts_jax.config import DARTS_OPERATIONS
-from lfr_darts_jax.network import Network
-from lfr_darts_jax.relaxation import mixture_weights
+from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.models.operations import LayerSettings
+from lfr_darts_jax.search.relaxation import Moment, softmax
+from lfr_darts_jax.search.state import Alphas
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
+from lfr_darts_jax.training import losses
 
 FILE = pathlib.Path(__file__).with_name("supernet_c2_l3.npz")
 CONVOLUTIONS = {
@@ -47,7 +50,7 @@ def search_path(name):
     return f"layer_{layer}", part, CONVOLUTIONS[half] if half else "Dense_0", "kernel"
   if match := re.fullmatch(r"cells\.(\d+)\._ops\.(\d+)\._ops\.(\d+)\.(?:op\.)?(\w+)\.weight", name):
     layer, edge, operation, position = match.groups()
-    source, target = genotypes.edges(4)[int(edge)]
+    source, target = edges(4)[int(edge)]
     operation = DARTS_OPERATIONS[int(operation)]
     inner = ("FactorizedReduce_0",) if operation == "skip_connect" else ()
     return f"layer_{layer}", f"edge_{source}_{target}", operation, *inner, CONVOLUTIONS[position], "kernel"
@@ -81,17 +84,19 @@ def test_supernet_equals_the_original(x64, edges):
     named = zip(map(search_path, data["names"]), parts, strict=True)
     return unflatten({path: kernel(v) if v.ndim > 1 else v for path, v in named})
 
-  cells = tuple(genotypes.Cell.full(k, k, 4, DARTS_OPERATIONS) for k in ("normal", "reduction"))
-  network = Network(("normal", "reduction", "reduction"), cells, DARTS_OPERATIONS, 2, 3, searching=True, edges=edges)
+  cells = tuple(CellSpec.full(k, k, 4, DARTS_OPERATIONS) for k in ("normal", "reduction"))
+  network = Network(
+    ("normal", "reduction", "reduction"), cells, DARTS_OPERATIONS, 2, 3, LayerSettings(True), edges=edges
+  )
   alphas = {"normal": jnp.asarray(data["alphas_normal"]), "reduction": jnp.asarray(data["alphas_reduce"])}
   images, params = jnp.asarray(data["x"].transpose(0, 2, 3, 1)), ours(data["p"])
-  live = jnp.ones((14, 8), bool)
+  mask = Alphas(jnp.ones((14, 8), bool))
   initial = network.lazy_init(jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape, jnp.float64), alphas)
   assert jax.tree.structure(initial["params"]) == jax.tree.structure(params)
   statistics = jax.tree.map(lambda s: s.astype(jnp.float64), initial["batch_stats"])
 
   def loss(params, alphas):
-    mixtures = {k: mixture_weights(a, live) for k, a in alphas.items()}
+    mixtures = {k: softmax(Alphas(a), mask, Moment()) for k, a in alphas.items()}
     outputs, _ = network.apply(
       {"params": params, "batch_stats": statistics}, images, mixtures, True, mutable=["batch_stats"]
     )
@@ -115,13 +120,11 @@ def test_final_network_equals_a_plain_pytorch_one(x64, stem, size):
   from tests import torch_darts
 
   torch.manual_seed(0)
-  theirs = torch_darts.EvaluationNetwork(genotypes.DARTS_V2, 4, 6, 7, stem).double().train()
+  theirs = torch_darts.EvaluationNetwork(formats.DARTS_V2, 4, 6, 7, stem).double().train()
   for parameter in theirs.parameters():  # Fresh norms are the identity, which would hide a swap.
     if parameter.ndim == 1:
       torch.nn.init.uniform_(parameter, 0.5, 1.5)
-  ours = Network(
-    genotypes.DARTS_V2.layout(6), genotypes.DARTS_V2.cells, DARTS_OPERATIONS, 4, 7, stem=stem, auxiliary=True
-  )
+  ours = Network(formats.DARTS_V2.layout(6), formats.DARTS_V2.cells, DARTS_OPERATIONS, 4, 7, stem=stem, auxiliary=True)
   x = np.random.default_rng(0).normal(size=(3, size, size, 3))
   labels = np.array([0, 3, 6])
   params = unflatten({torch_darts.our_path(n): _leaf(n, p.detach().numpy()) for n, p in theirs.named_parameters()})

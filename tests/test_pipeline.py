@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 import lfr_darts_jax
-from lfr_darts_jax import collapse
-from lfr_darts_jax import genotype as genotypes
 from lfr_darts_jax import pipeline
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.search import diagnostics
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.genotype import Genotype
 from tests.conftest import tiny_config
-from tests.test_trainer import GENOTYPE
+from tests.test_train import GENOTYPE
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_another_config_or_genotype_is_refused(trained):
   _, workdir = trained
   config = two_epochs()
   with pytest.raises(UsageError, match="genotype: .* holds another"):
-    lfr_darts_jax.train(config, genotypes.DARTS_V2, workdir)
+    lfr_darts_jax.train(config, formats.DARTS_V2, workdir)
   config.train.epochs = 3
   with pytest.raises(UsageError, match=r"config.train.epochs: 3, before 2"):
     lfr_darts_jax.train(config, GENOTYPE, workdir)
@@ -74,8 +75,8 @@ def test_search_writes_the_genotype_once(config, tmp_path, monkeypatch):
   config.plan.name = "darts"
   config.search.update(layers=3, operations=("none", "skip_connect", "avg_pool_3x3"))
   found = lfr_darts_jax.search(config, tmp_path)
-  assert genotypes.parse((tmp_path / "genotype.json").read_text()) == found
-  monkeypatch.setattr(pipeline.driver, "Search", None)
+  assert formats.parse((tmp_path / "genotype.json").read_text()) == found
+  monkeypatch.setattr(pipeline, "Search", None)
   assert lfr_darts_jax.search(config, tmp_path) == found
   config.train.epochs = 7  # The search is done, the training not begun: its fields may change.
   assert lfr_darts_jax.search(config, tmp_path) == found
@@ -84,19 +85,19 @@ def test_search_writes_the_genotype_once(config, tmp_path, monkeypatch):
 def test_a_genotype_that_could_not_be_read_again_is_not_kept(config, tmp_path):
   cells = [dataclasses.replace(GENOTYPE.cells[0], concat=(9,)), *GENOTYPE.cells[1:]]
   with pytest.raises(UsageError, match=r"concat: \[9\]; allowed are"):
-    lfr_darts_jax.train(config, genotypes.Genotype(tuple(cells)), tmp_path / "run")
+    lfr_darts_jax.train(config, Genotype(tuple(cells)), tmp_path / "run")
   assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
 def test_a_search_that_ends_collapsed_is_kept_and_not_trained_unless_told_to(config, tmp_path, monkeypatch, capsys):
   config.plan.name = "darts"
-  # Four updates leave the alphas uniform, which is known only at the end.
+  # Four steps leave the alphas uniform, which is known only at the end.
   config.search.update(layers=3, operations=("none", "skip_connect"), alpha_learning_rate=6e-3, stop_on_collapse=True)
   config.network.layers = 3
   for _ in range(2):
-    with pytest.raises(collapse.Collapsed, match="normal: 4 of 4 connections are skip_connects.*and 2 more"):
+    with pytest.raises(diagnostics.Collapsed, match="normal: 4 of 4 connections are skip_connects.*and 2 more"):
       pipeline.run(config, tmp_path)
-    monkeypatch.setattr(pipeline.driver, "Search", None)  # The second time there is nothing left to search.
+    monkeypatch.setattr(pipeline, "Search", None)  # The second time there is nothing left to search.
   found = json.loads((tmp_path / "search" / "summary.json").read_text())["collapse"]
   assert [(f["cell"], f["criterion"]) for f in found] == [
     ("normal", "skip_connects"),

@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.pooling import avg_pool
-from lfr_darts_jax.pooling import max_pool
+from lfr_darts_jax.models.layers.pooling import avg_pool, max_pool
 
 
 def reference(x, stride):

@@ -11,7 +11,7 @@ import runpy
 import pytest
 
 from lfr_darts_jax import config as schema
-from lfr_darts_jax import plans
+from lfr_darts_jax.search import plans
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -21,7 +21,7 @@ OURS = {
   *("data.dir", "data.skip_bad_files", "data.validation_fraction", "data.workers", "data.statistics_images"),
   *("data.image_key", "data.label_key", "data.split_seed"),
   *("plan.derived_copies", "plan.searched_copies", "plan.inherit_weights"),
-  *("search.updates_per_dispatch", "train.updates_per_dispatch", "search.num_seeds", "search.inner_learning_rate"),
+  *("search.steps_per_chunk", "train.steps_per_chunk", "search.num_seeds", "search.inner_learning_rate"),
   *("search.collapse_skip_share", "search.collapse_entropy", "search.stop_on_collapse"),
   *("network.batch_norm_group", "network.remat", "network.depthwise", "network.edges"),
 }
@@ -62,7 +62,7 @@ DARTS = {
   "search.alpha_beta2": 0.999,
   "search.alpha_gradient_clip": None,
   "search.warmup_fraction": None,  # The plan's own: see WARM_UP.
-  # model_search.py: steps; genotypes.py: PRIMITIVES; genotype() takes the largest softmax, once, at the end.
+  # model_search.py: steps; formats.py: PRIMITIVES; genotype() takes the largest softmax, once, at the end.
   "search.nodes": 4,
   "search.operations": [
     *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"),
@@ -165,8 +165,8 @@ def test_preset_equals_its_original(name):
 def test_warm_up_equals_that_of_the_original(name):
   config = preset(name)
   epochs = config.search.epochs
-  for iteration in plans.make(config).iterations:
-    assert iteration.warmup_updates(epochs) == WARM_UP[name] * epochs
+  for stage in plans.make(config).stages:
+    assert stage.warmup_steps(epochs) == WARM_UP[name] * epochs
 
 
 def test_the_defaults_are_those_of_darts_with_another_plan():

@@ -9,14 +9,11 @@ from absl import flags
 import hypothesis
 import pytest
 
-from lfr_darts_jax import config as schema
-from lfr_darts_jax import genotype as genotypes
-from lfr_darts_jax import main
+from lfr_darts_jax import config as schema, main
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.report import page
-from lfr_darts_jax.report import record
-from tests import runs
-from tests import strategies
+from lfr_darts_jax.report import page, run_data
+from lfr_darts_jax.search_space import formats
+from tests import runs, strategies
 
 DEFAULTS = schema.flatten(schema.get_config())
 
@@ -62,23 +59,23 @@ def explore(strategy, examples, accept):
 
 
 def accept_genotype(text):
-  genotype = genotypes.parse(text)
-  assert genotypes.parse(genotype.to_json()) == genotype
+  genotype = formats.parse(text)
+  assert formats.parse(genotype.to_json()) == genotype
   return genotype
 
 
 @many(10_000)
 def test_genotypes_in_json(examples):
-  explore(strategies.json_genotypes(), examples, accept_genotype)
+  explore(strategies.json_formats(), examples, accept_genotype)
 
 
 @many(10_000)
 def test_genotypes_of_darts(examples):
   def accept(text):
     genotype = accept_genotype(text)
-    assert genotypes.parse(genotype.to_darts()) == genotype
+    assert formats.parse(formats.to_darts(genotype)) == genotype
 
-  explore(strategies.darts_genotypes(), examples, accept)
+  explore(strategies.darts_formats(), examples, accept)
 
 
 @many(10_000)
@@ -121,7 +118,7 @@ def spoil(workdir, change):
 @many(3_000)
 def test_work_directories(finished, examples):
   def accept(change):
-    read = record.read(spoil(finished, change))
+    read = run_data.read(spoil(finished, change))
     assert read.status and {cell.name for cell in read.cells} == {"normal", "reduction"}
 
   explore(strategies.changes(finished), examples, accept)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import lfr_darts_jax
-from lfr_darts_jax import kept
 from lfr_darts_jax import pipeline
-from lfr_darts_jax import trainer
-from lfr_darts_jax.network import final_network
+from lfr_darts_jax.models.network import final_network
+from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.training import result as results, train
 from tests.conftest import tiny_config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -43,10 +44,9 @@ def run_elsewhere(workdir, seed, plan, hash_seed):
 
 def outcome(workdir):
   """The bytes of the genotype, of the metrics, and of parameters and batch statistics."""
-  config = kept.config(workdir)
-  variables = trainer.read(
-    config, final_network(config, kept.genotype(workdir)), workdir, kept.result(workdir, config)["updates"]
-  )
+  config = workdirs.load_config(workdir)
+  network = final_network(config, formats.load(workdir / workdirs.GENOTYPE))
+  variables = train.load_variables(config, network, workdir, results.load(workdir, config).updates)
   files = [(workdir / name).read_bytes() for name in ("genotype.json", "metrics.jsonl")]
   return *files, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(variables)]
 

@@ -11,12 +11,8 @@ import numpy as np
 import pytest
 
 import lfr_darts_jax
-from lfr_darts_jax import files
-from lfr_darts_jax import storage
-from tests.test_main import ROOT
-from tests.test_main import TINY
-from tests.test_main import call
-from tests.test_main import command
+from lfr_darts_jax.runtime import paths
+from tests.test_main import ROOT, TINY, call, command
 
 
 @pytest.mark.parametrize(
@@ -39,14 +35,14 @@ def test_a_url_that_cannot_be_written_is_one_line_and_status_2(store, url, words
 def test_a_place_without_a_run_is_one_line_and_status_2(bucket, mode):
   done = call(f"--workdir={bucket}", f"--mode={mode}")
   assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr, done.stderr
-  assert storage.names(bucket) == []
+  assert paths.names(bucket) == []
 
 
 def start_and_stop(number, phase, workdir, *arguments):
   """Starts a run, and sends a signal when the phase has a checkpoint; returns the exit status."""
   arguments = command(f"--workdir={workdir}", *arguments, "--config.checkpoint.interval=0")
   process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-  while not any(name.isdecimal() for name in files.whole(workdir / phase)):
+  while not any(name.isdecimal() for name in paths.whole(workdir / phase)):
     assert process.poll() is None
     time.sleep(0.05)
   process.send_signal(number)
@@ -55,7 +51,7 @@ def start_and_stop(number, phase, workdir, *arguments):
 
 def contents(folder):
   """Names of what a run has left, without those that differ from run to run; the search saves only now and then."""
-  with storage.fetched(folder) as here:
+  with paths.fetched(folder) as here:
     names = {path.relative_to(here).as_posix() for path in here.rglob("*") if path.is_file()} - {".lock"}
   names = {name for name in names if not re.match(r"search/\d", name)}
   return {re.sub(r"(state|events\.out)[./].*", r"\1", name) for name in names}
@@ -71,8 +67,8 @@ def test_killed_on_the_way_it_ends_like_a_run_in_a_directory(tmp_path, bucket):
   assert done.returncode == 0 and "continuing the search at" in done.stdout, done.stderr
   assert start_and_stop(signal.SIGTERM, "checkpoints", bucket, *arguments) == 128 + signal.SIGTERM
   # As if it had been killed once more, while a checkpoint was on its way.
-  storage.write(bucket / "checkpoints" / ".44.unfinished", b"")
-  storage.write(bucket / "checkpoints" / "44" / "meta.json", b"{}")
+  paths.write(bucket / "checkpoints" / ".44.unfinished", b"")
+  paths.write(bucket / "checkpoints" / "44" / "meta.json", b"{}")
   done = call(f"--workdir={bucket}", *arguments)
   assert done.returncode == 0 and done.stderr == "", done.stderr
   assert (
@@ -96,14 +92,7 @@ def test_killed_on_the_way_it_ends_like_a_run_in_a_directory(tmp_path, bucket):
 @pytest.mark.slow
 def test_every_mode(bucket):
   short = [*TINY, "--config.search.epochs=2", "--config.profile=True"]
-  modes = {
-    "search": short,
-    "train": short,
-    "evaluate": [],
-    "report": [],
-    "draw": [],
-    "describe": [],
-  }
+  modes = {"search": short, "train": short, "evaluate": [], "report": [], "draw": [], "describe": []}
   last = {}
   for mode, arguments in modes.items():
     done = call(f"--mode={mode}", f"--workdir={bucket}", *arguments)

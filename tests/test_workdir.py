@@ -8,45 +8,44 @@ import pytest
 
 import lfr_darts_jax
 from lfr_darts_jax import config as schema
-from lfr_darts_jax import storage
-from lfr_darts_jax import workdir as places
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.runtime import paths, workdir as workdirs
 
 
 def test_the_same_config_may_go_on_and_another_may_not(config, tmp_path):
   flat = schema.flatten(config)
-  with places.alone(tmp_path / "run"):
-    places.check(tmp_path / "run", flat)
-  places.claim(tmp_path / "run", flat, {}, "first")
-  places.check(tmp_path / "run", flat | {"checkpoint.interval": 1.0, "search.stop_on_collapse": True})
+  with workdirs.locked(tmp_path / "run"):
+    workdirs.check(tmp_path / "run", flat)
+  workdirs.claim(tmp_path / "run", flat, {}, "first")
+  workdirs.check(tmp_path / "run", flat | {"checkpoint.interval": 1.0, "search.stop_on_collapse": True})
   with pytest.raises(UsageError, match=r"config.search.epochs: 9, before 1"):
-    places.check(tmp_path / "run", flat | {"search.epochs": 9})
+    workdirs.check(tmp_path / "run", flat | {"search.epochs": 9})
 
 
 def test_the_final_network_may_change_until_its_training_begins(config, tmp_path):
   flat = schema.flatten(config)
-  places.claim(tmp_path, flat, {}, "first")
+  workdirs.claim(tmp_path, flat, {}, "first")
   other = flat | {"train.epochs": 9, "network.layers": 8}
-  places.check(tmp_path, other)
-  (tmp_path / places.CHECKPOINTS).mkdir()
+  workdirs.check(tmp_path, other)
+  (tmp_path / workdirs.CHECKPOINTS).mkdir()
   with pytest.raises(UsageError, match=r"config.network.layers: 8, before 5, config.train.epochs: 9, before 1"):
-    places.check(tmp_path, other)
+    workdirs.check(tmp_path, other)
 
 
 def test_every_command_is_kept_once_and_on_one_line(config, tmp_path):
   for command in ("one", "two\nlines", "one", "--config.data.dir=\udcff"):
-    places.claim(tmp_path, schema.flatten(config), {}, command)
-  assert (tmp_path / places.COMMANDS).read_text() == "one\ntwo lines\n--config.data.dir=\\udcff\n"
+    workdirs.claim(tmp_path, schema.flatten(config), {}, command)
+  assert (tmp_path / workdirs.COMMANDS).read_text() == "one\ntwo lines\n--config.data.dir=\\udcff\n"
 
 
 def test_a_directory_that_cannot_be_made(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(UsageError, match="can't be written"), places.alone(tmp_path / "file" / "run"):
+  with pytest.raises(UsageError, match="can't be written"), workdirs.locked(tmp_path / "file" / "run"):
     pass
 
 
 def test_a_path_that_no_checkpoint_could_be_written_to(tmp_path):
-  with pytest.raises(UsageError, match=r"x\\udcff; allowed are paths in UTF-8"), places.alone(tmp_path / "x\udcff"):
+  with pytest.raises(UsageError, match=r"x\\udcff; allowed are paths in UTF-8"), workdirs.locked(tmp_path / "x\udcff"):
     pass
   assert not list(tmp_path.iterdir())
 
@@ -57,21 +56,21 @@ def test_a_full_disk_is_no_wrong_input(tmp_path, monkeypatch, number, kind):
     raise OSError(number, os.strerror(number), str(path))
 
   monkeypatch.setattr(pathlib.Path, "mkdir", fail)
-  with pytest.raises((OSError, UsageError)) as raised, places.alone(tmp_path / "run"):
+  with pytest.raises((OSError, UsageError)) as raised, workdirs.locked(tmp_path / "run"):
     pass
   assert type(raised.value) is kind
 
 
 def test_what_dead_processes_left_goes(config, tmp_path):
   (tmp_path / ".result.json.partial").write_text("{")
-  places.claim(tmp_path, schema.flatten(config), {}, "first")
+  workdirs.claim(tmp_path, schema.flatten(config), {}, "first")
   assert sorted(os.listdir(tmp_path)) == ["commands.txt", "config.json", "data.json"]
 
 
 HOLD = """
 import pathlib, sys, time
-from lfr_darts_jax import workdir
-with workdir.alone(pathlib.Path(sys.argv[1])):
+from lfr_darts_jax.runtime import workdir
+with workdir.locked(pathlib.Path(sys.argv[1])):
   print("held", flush=True)
   time.sleep(600)
 """
@@ -81,18 +80,18 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_goes(tmp
   with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(UsageError, match=r"is in use by another process; allowed is one at a time"):
-      with places.alone(tmp_path):
+      with workdirs.locked(tmp_path):
         pass
     holder.kill()
     holder.wait()
-  with places.alone(tmp_path):
+  with workdirs.locked(tmp_path):
     pass
-  with places.alone(tmp_path):
+  with workdirs.locked(tmp_path):
     pass
 
 
 def test_a_store_has_no_lock_which_is_said(bucket, capsys):
-  with places.alone(bucket), places.alone(bucket):
+  with workdirs.locked(bucket), workdirs.locked(bucket):
     assert capsys.readouterr().out == (
       2 * f"{bucket} has no lock: see to it that no other process runs there at the same time\n"
     )
@@ -100,21 +99,21 @@ def test_a_store_has_no_lock_which_is_said(bucket, capsys):
 
 def test_a_store_that_cannot_be_written(store):
   with pytest.raises(UsageError, match="workdir: gs://no_bucket/run can't be written"):
-    with places.alone(storage.path("gs://no_bucket/run")):
+    with workdirs.locked(paths.path("gs://no_bucket/run")):
       pass
 
 
 def test_a_config_in_a_store(config, bucket):
   flat = schema.flatten(config)
-  places.claim(bucket, flat, {}, "first")
-  places.claim(bucket, flat, {}, "second")
-  places.check(bucket, flat | {"train.epochs": 9})
-  assert places.commands(bucket) == ("first", "second")
-  storage.write(bucket / places.CHECKPOINTS / "5" / "meta.json", b"")
+  workdirs.claim(bucket, flat, {}, "first")
+  workdirs.claim(bucket, flat, {}, "second")
+  workdirs.check(bucket, flat | {"train.epochs": 9})
+  assert workdirs.commands(bucket) == ("first", "second")
+  paths.write(bucket / workdirs.CHECKPOINTS / "5" / "meta.json", b"")
   with pytest.raises(UsageError, match=r"config.train.epochs: 9, before 1"):
-    places.check(bucket, flat | {"train.epochs": 9})
+    workdirs.check(bucket, flat | {"train.epochs": 9})
 
 
 def test_a_pipeline_holds_it(config, tmp_path):
-  with places.alone(tmp_path), pytest.raises(UsageError, match="in use by another process"):
+  with workdirs.locked(tmp_path), pytest.raises(UsageError, match="in use by another process"):
     lfr_darts_jax.search(config, tmp_path)

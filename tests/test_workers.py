@@ -11,40 +11,42 @@ import psutil
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Not guarded by a check of `__name__`: workers must not run it again. Its handler is the way of `interrupt.py`.
+# Its handler is the way of `preemption.py`.
 SCRIPT = """
 import signal
 import sys
 import time
 import psutil
-from lfr_darts_jax.data.photographs import TrainView
-from lfr_darts_jax.data.stream import Stream
+from lfr_darts_jax.data.streaming import loader
+from lfr_darts_jax.data.streaming.transforms import Transform
 from tests.photographs import Album
 
-stopped = []
-for number in (signal.SIGINT, signal.SIGTERM):
-  signal.signal(number, lambda *_: stopped.append(number))
-batches = Stream(Album(26), None, 8, 0, TrainView(16, 3, True, 0.4, 0.2), workers=2).batches()
-if "early" not in sys.argv:
-  next(batches)
-while len(psutil.Process().children()) < 3:
-  time.sleep(0.01)
-print(*(child.pid for child in psutil.Process().children()), flush=True)
-while not stopped:
-  next(batches)
-  time.sleep(0.01)
-for _ in range(20):
-  next(batches)
-if "close" in sys.argv:
-  batches.close()
-print("ended", flush=True)
+if __name__ == "__main__":
+  stopped = []
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: stopped.append(number))
+  transform = Transform(16, 3, "random", True, 0.4, 0.2)
+  batches = loader.train_batches(Album(26), None, 8, 0, transform, loader.Host(workers=2))
+  if "early" not in sys.argv:
+    next(batches)
+  while len(psutil.Process().children()) < 3:
+    time.sleep(0.01)
+  print(*(child.pid for child in psutil.Process().children()), flush=True)
+  while not stopped:
+    next(batches)
+    time.sleep(0.01)
+  for _ in range(20):
+    next(batches)
+  if "close" in sys.argv:
+    batches.close()
+  print("ended", flush=True)
 """
 
 
 def started(folder, *arguments):
   """The script in a process group of its own, and its children: two workers and Python's tracker of resources."""
   environment = os.environ | {"PYTHONPATH": str(ROOT)}
-  path = folder / "unguarded.py"
+  path = folder / "script.py"
   path.write_text(SCRIPT)
   command = [sys.executable, path, *arguments]
   pipe = subprocess.PIPE

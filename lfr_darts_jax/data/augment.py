@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from lfr_darts_jax.norm import WHOLE_BATCH
-from lfr_darts_jax.norm import Batching
+from lfr_darts_jax.runtime.distributed import WHOLE_BATCH, BatchSharding
 
 VALUES = 256  # Of a uint8.
 
@@ -26,22 +25,22 @@ def counts(images: np.ndarray) -> np.ndarray:
 def moments(counts: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """Mean and standard deviation per channel, on a scale of 0 to 1, of what `counts` counted."""
   values = np.arange(VALUES) / 255
-  means, deviations = [], []
+  means, stds = [], []
   for count in counts:
     mean = float(count @ values / count.sum())
     means.append(mean)
     # A constant channel carries nothing; dividing it by one keeps it finite.
-    deviations.append(float(np.sqrt(count @ (values - mean) ** 2 / count.sum())) or 1.0)
-  return tuple(means), tuple(deviations)
+    stds.append(float(np.sqrt(count @ (values - mean) ** 2 / count.sum())) or 1.0)
+  return tuple(means), tuple(stds)
 
 
-def normalize(images: jax.Array, mean: tuple[float, ...], deviation: tuple[float, ...]) -> jax.Array:
-  """uint8 images to float32 of zero mean and unit deviation per channel over the train split."""
-  return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(deviation)
+def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+  """uint8 images to float32 of zero mean and unit standard deviation per channel over the train split."""
+  return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
 def crop_and_flip(
-  images: jax.Array, key: jax.Array, config: ml_collections.ConfigDict, batching: Batching = WHOLE_BATCH
+  images: jax.Array, key: jax.Array, config: ml_collections.ConfigDict, sharding: BatchSharding = WHOLE_BATCH
 ) -> jax.Array:
   """Random crops of images padded with zeros by `data.crop_padding`, and flips where `data.flip` allows them.
 
@@ -49,28 +48,28 @@ def crop_and_flip(
   """
   crop_key, flip_key = jax.random.split(key)
   height, width, channels = images.shape[1:]
-  batch = len(images) * batching.shards
+  batch = len(images) * sharding.shards
   pad = config.data.crop_padding
   if pad:
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    corners = batching.own(jax.random.randint(crop_key, (batch, 2), 0, 2 * pad + 1))
+    corners = sharding.local_shard(jax.random.randint(crop_key, (batch, 2), 0, 2 * pad + 1))
     crop = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
     images = jax.vmap(crop)(padded, corners)
   if config.data.flip:
-    flips = batching.own(jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1)))
+    flips = sharding.local_shard(jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1)))
     images = jnp.where(flips, images[:, :, ::-1], images)
   return images
 
 
-def cutout(images: jax.Array, key: jax.Array, size: int, batching: Batching = WHOLE_BATCH) -> jax.Array:
+def cutout(images: jax.Array, key: jax.Array, size: int, sharding: BatchSharding = WHOLE_BATCH) -> jax.Array:
   """Blanks a square around a random pixel of every normalised image; squares are cut off at the border.
 
   DeVries & Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
   """
   height, width = images.shape[1:3]
-  shape = 2, len(images) * batching.shards, 1
+  shape = 2, len(images) * sharding.shards, 1
   centres = jax.random.randint(key, shape, 0, jnp.array([height, width])[:, None, None])
-  centres = jax.vmap(batching.own)(centres)
+  centres = jax.vmap(sharding.local_shard)(centres)
   inside = lambda n, centre: (jnp.arange(n) >= centre - size // 2) & (jnp.arange(n) < centre - size // 2 + size)
   hole = inside(height, centres[0])[:, :, None] & inside(width, centres[1])[:, None, :]
   return jnp.where(hole[..., None], 0, images)

@@ -1,33 +1,29 @@
-"""What a run's data are told by, so that another data set, or a changed one, is not taken for them."""
+"""The identity of a run's data, so that another data set, or a changed one, is not taken for them."""
 
-from collections.abc import Iterable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 import hashlib
-from typing import Any
 
 import numpy as np
 
-from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.errors import short
+from lfr_darts_jax.errors import UsageError, short
 
 SHOWN = 5  # Names of classes in a message.
 
-Counts = Mapping[str, int | Mapping[str, int]]
+Counts = int | dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-  """What a run's data are told by; the place where they lie is no part of it.
+  """What a data set is told by; the place where it lies is no part of it.
 
   Attributes:
     source: "digits", "folder", or a TFDS data set with its version.
     image_key, label_key: names of TFDS's features; None elsewhere.
     class_names: by label.
     shape: height, width and channels of an image as the network sees it.
-    images: of "train" and "test", by class where that is known without reading all images; a folder without a test
-      split has none.
+    images: of "train" and "test", in all, or by class where that is known without reading all images; a folder
+      without a test split has none for it.
     digest: SHA-256 of what is cheap to look at: a folder's paths and sizes, the digits' pixels, the version of a TFDS
       data set and the number of its records.
   """
@@ -37,34 +33,8 @@ class Identity:
   label_key: str | None
   class_names: tuple[str, ...]
   shape: tuple[int, ...]
-  images: Counts
+  images: dict[str, Counts]
   digest: str
-
-  def to_json(self) -> dict[str, Any]:
-    """As JSON has it."""
-    return {**dataclasses.asdict(self), "class_names": list(self.class_names), "shape": list(self.shape)}
-
-
-def parse(value: Any, name: str) -> Identity:
-  """What `to_json` made.
-
-  Args:
-    value: read from JSON.
-    name: where it stands, for the message.
-
-  Raises:
-    UsageError: where it is something else.
-  """
-  try:
-    names, shape = value["class_names"], value["shape"]
-    found = Identity(**value | {"class_names": tuple(names), "shape": tuple(shape)})
-    texts = [found.source, found.digest, *names, *(k for k in (found.image_key, found.label_key) if k is not None)]
-    counts = [n for c in found.images.values() for n in (c.values() if isinstance(c, dict) else [c])]
-    if all(isinstance(t, str) for t in texts) and all(type(n) is int for n in [*shape, *counts]):
-      return found
-  except (KeyError, TypeError, AttributeError):
-    pass
-  raise UsageError(f"{name}: {short(value)}; allowed is what tells a data set")
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
@@ -102,23 +72,23 @@ def differences(before: Identity, now: Identity) -> list[str]:
   return found
 
 
-def _counts(split, before, now):
+def _counts(split: str, before: Counts, now: Counts) -> list[str]:
   """What is said of one split: the classes that have more or fewer images, or the split where they are not known."""
   if isinstance(before, int) or isinstance(now, int):
     total = lambda counts: counts if isinstance(counts, int) else sum(counts.values())
-    before, now, name = {split: total(before)}, {split: total(now)}, lambda key: key
+    before, now = {split: total(before)}, {split: total(now)}
   else:
-    name = lambda key: f"{split}/{key}"
-  changed = [key for key in before if key in now and before[key] != now[key]]
-  said = [f"{short(name(key))}: {now[key]} images, before {before[key]}" for key in changed[:SHOWN]]
+    before, now = ({f"{split}/{name}": n for name, n in counts.items()} for counts in (before, now))
+  changed = [name for name in before if name in now and before[name] != now[name]]
+  said = [f"{short(name)}: {now[name]} images, before {before[name]}" for name in changed[:SHOWN]]
   return said + ([f"other numbers in {len(changed) - SHOWN} more classes"] if len(changed) > SHOWN else [])
 
 
-def _text(value):
+def _text(value: object) -> str:
   return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _list(names):
+def _list(names: Sequence[str]) -> str:
   more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
   return ", ".join(short(name) for name in names[:SHOWN]) + more
 

@@ -1,16 +1,16 @@
 """Curves of a run: how the alphas of a cell developed, losses and accuracies."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import itertools
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 import numpy as np
 
-from lfr_darts_jax.genotype import edges
-from lfr_darts_jax.report.record import Course
-from lfr_darts_jax.report.record import Series
+from lfr_darts_jax.report.run_data import AlphaHistory, Scalars
+from lfr_darts_jax.search_space.cell_spec import edges
 
 # Okabe and Ito's colours, safe for the colour-blind; with line styles they tell ten operations apart.
 COLOURS = ("#999999", "#D55E00", "#E69F00", "#000000", "#56B4E9", "#0072B2", "#009E73", "#CC79A7")
@@ -18,11 +18,11 @@ STYLES = ("-", "--")
 PANELS_PER_ROW = 5
 
 
-def alphas(course: Course, operations: Sequence[str], nodes: int) -> Figure:
-  """The softmax of a cell's alphas over the updates, one panel per edge, prunings marked.
+def alphas(history: AlphaHistory, operations: Sequence[str], nodes: int) -> Figure:
+  """The softmax of a cell's alphas over the steps, one panel per edge, prunings marked.
 
   Args:
-    course: how they developed.
+    history: how they developed.
     operations: names of the columns.
     nodes: of the cell.
   """
@@ -32,9 +32,9 @@ def alphas(course: Course, operations: Sequence[str], nodes: int) -> Figure:
   grid = figure.subplots(rows, PANELS_PER_ROW, sharex=True, sharey=True, squeeze=False)
   for axes, (row, (source, target)) in zip(grid.flat, enumerate(pairs), strict=False):
     for column, style in zip(range(len(operations)), _styles(), strict=False):
-      weights = course.weights[:, row, column]
-      axes.plot(course.steps, np.where(weights > 0, weights, np.nan), **style, linewidth=1.3, marker=_marker(course))
-    _mark(axes, course.prunings)
+      mixture = history.mixtures[:, row, column]
+      axes.plot(history.steps, np.where(mixture > 0, mixture, np.nan), **style, linewidth=1.3, marker=_marker(history))
+    _mark(axes, history.prunings)
     axes.set_title(f"{_state(source)} \u2192 {target}", fontsize=9)
     _tidy(axes)
   for axes in list(grid.flat)[len(pairs) :]:
@@ -46,28 +46,28 @@ def alphas(course: Course, operations: Sequence[str], nodes: int) -> Figure:
   return figure
 
 
-def certainty(course: Course, operations: Sequence[str]) -> Figure:
-  """How uncertain the alphas of a cell are, and how many edges each operation leads, over the updates."""
+def certainty(history: AlphaHistory, operations: Sequence[str]) -> Figure:
+  """How uncertain the alphas of a cell are, and how many edges each operation leads, over the steps."""
   figure = Figure(figsize=(11, 2.4), layout="constrained")
   left, right = figure.subplots(1, 2)
   # What is left of an edge bounds its entropy, so that every pruning lowers it: the share tells how certain alphas are.
-  uniform = np.log(np.maximum((course.weights > 0).sum(axis=2), 1)).mean(axis=1)
-  left.plot(course.steps, course.entropy / np.maximum(uniform, 1e-9), color="#0072B2", marker=_marker(course))
+  uniform = np.log(np.maximum((history.mixtures > 0).sum(axis=2), 1)).mean(axis=1)
+  left.plot(history.steps, history.entropy / np.maximum(uniform, 1e-9), color="#0072B2", marker=_marker(history))
   left.ticklabel_format(useOffset=False)
   left.set_title("mean entropy of the edges, as a share of that of uniform alphas", fontsize=9)
   for column, (name, style) in enumerate(zip(operations, _styles(), strict=False)):
     width = 2.4 if name == "skip_connect" else 1.0
-    right.plot(course.steps, course.strongest(column), **style, linewidth=width, label=name)
+    right.plot(history.steps, history.strongest(column), **style, linewidth=width, label=name)
   right.set_title("edges that an operation leads (skip_connect drawn bold)", fontsize=9)
   right.yaxis.set_major_locator(MaxNLocator(integer=True))
   for axes in (left, right):
-    _mark(axes, course.prunings)
+    _mark(axes, history.prunings)
     _tidy(axes)
   return figure
 
 
-def progress(series: Sequence[Series], names: Sequence[str], title: str) -> Figure:
-  """Scalars over the updates of consecutive phases, whose borders are marked.
+def progress(series: Sequence[Scalars], names: Sequence[str], title: str) -> Figure:
+  """Scalars over the steps of consecutive phases, whose borders are marked.
 
   Args:
     series: one per phase.
@@ -89,31 +89,31 @@ def progress(series: Sequence[Series], names: Sequence[str], title: str) -> Figu
     offset += part.steps[-1] if len(part.steps) else 0
     axes.axvline(offset, color="#22303c", linewidth=0.8, linestyle=":")
   axes.set_title(title, fontsize=9)
-  axes.set_xlabel("updates", fontsize=9)
+  axes.set_xlabel("steps", fontsize=9)
   axes.legend(fontsize=8, frameon=False)
   _tidy(axes)
   return figure
 
 
-def _styles():
+def _styles() -> Iterator[dict[str, Any]]:
   return ({"color": colour, "linestyle": style} for style, colour in itertools.product(STYLES, COLOURS))
 
 
-def _marker(course):
+def _marker(history: AlphaHistory) -> str | None:
   # A line through a single point can't be seen.
-  return "." if len(course.steps) < 3 else None
+  return "." if len(history.steps) < 3 else None
 
 
-def _state(index):
+def _state(index: int) -> str:
   return ("c(k-2)", "c(k-1)")[index] if index < 2 else str(index)
 
 
-def _mark(axes, prunings):
+def _mark(axes: Axes, prunings: Sequence[tuple[int, int]]) -> None:
   for step, _ in prunings:
     axes.axvline(step, color="#22303c", linewidth=0.9, linestyle="--")
 
 
-def _tidy(axes):
+def _tidy(axes: Axes) -> None:
   axes.tick_params(labelsize=8)
   axes.spines[["top", "right"]].set_visible(False)
   axes.grid(alpha=0.25)

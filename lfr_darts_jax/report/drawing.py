@@ -4,17 +4,15 @@ from collections.abc import Sequence
 import io
 import itertools
 
+from matplotlib.axes import Axes
 import matplotlib.figure
-from matplotlib.patches import FancyArrowPatch
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 import matplotlib.path
 
-from lfr_darts_jax import storage
-from lfr_darts_jax.files import write_atomically
-from lfr_darts_jax.genotype import REDUCTION
-from lfr_darts_jax.genotype import Cell
-from lfr_darts_jax.report import graph
-from lfr_darts_jax.storage import Path
+from lfr_darts_jax.report import cell_graph
+from lfr_darts_jax.runtime import paths
+from lfr_darts_jax.runtime.paths import Path
+from lfr_darts_jax.search_space.cell_spec import REDUCTION, CellSpec
 
 FONT_SIZE, DPI = 9.0, 144
 # A family of operations to its colour, by the start of its name; after Okabe and Ito, safe for the colour-blind.
@@ -35,9 +33,9 @@ def family_colour(operation: str) -> str:
   return next((colour for start, colour in FAMILIES.items() if operation.startswith(start)), OTHER)
 
 
-def cell(spec: Cell) -> matplotlib.figure.Figure:
+def cell(spec: CellSpec) -> matplotlib.figure.Figure:
   """Draws a derived cell: its states, and the operation on every edge."""
-  laid_out = graph.lay_out(spec)
+  laid_out = cell_graph.lay_out(spec)
   figure, axes = _canvas(laid_out.width, laid_out.height)
   for line in laid_out.lines:
     axes.add_patch(FancyArrowPatch(path=smooth(line), arrowstyle="-|>", mutation_scale=8, color=INK, linewidth=0.9))
@@ -48,7 +46,7 @@ def cell(spec: Cell) -> matplotlib.figure.Figure:
 
 
 def network(
-  layout: Sequence[str], cells: Sequence[Cell], features: Sequence[tuple[int, int]]
+  layout: Sequence[str], cells: Sequence[CellSpec], features: Sequence[tuple[int, int]]
 ) -> matplotlib.figure.Figure:
   """Draws a network from image to classifier: a box per layer, the higher the larger its features.
 
@@ -59,16 +57,16 @@ def network(
   """
   reductions = {spec.name for spec in cells if spec.kind == REDUCTION}
   largest = max(size for size, _ in features)
-  width = max(0.5, *(graph.label_width(name) for name in layout))
+  width = max(0.5, *(cell_graph.label_width(name) for name in layout))
   layers = [
     (name, width, 0.32 + 1.2 * size / largest, REDUCING if name in reductions else NORMAL)
     for name, (size, _) in zip(layout, features, strict=True)
   ]
-  end = lambda label: (label, 0.9, graph.HEIGHT, STATE)
+  end = lambda label: (label, 0.9, cell_graph.HEIGHT, STATE)
   parts = [end("image"), end("stem"), *layers, end("classifier")]
   gap, middle, x, boxes = 0.16, 1.5, 0.16, []
   for label, width, height, _ in parts:
-    boxes.append(graph.Box(label, "layer", x + width / 2, middle, width, height))
+    boxes.append(cell_graph.Box(label, "layer", x + width / 2, middle, width, height))
     x += width + gap
   figure, axes = _canvas(x, 2.35)
   for box, (_, _, _, colour) in zip(boxes, parts, strict=True):
@@ -76,11 +74,11 @@ def network(
   for left, right in itertools.pairwise(boxes):
     ends = (left.x + left.width / 2, middle), (right.x - right.width / 2, middle)
     axes.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=7, color=INK, shrinkA=0, shrinkB=0))
-  _mark_stages(axes, boxes[2:-1], features)
+  _mark_sections(axes, boxes[2:-1], features)
   return figure
 
 
-def _mark_stages(axes, boxes, features):
+def _mark_sections(axes: Axes, boxes: Sequence[cell_graph.Box], features: Sequence[tuple[int, int]]) -> None:
   """Underlines the layers with features of one size, and names it."""
   for (size, channels), stage in itertools.groupby(zip(boxes, features, strict=True), key=lambda pair: pair[1]):
     here = [box for box, _ in stage]
@@ -90,17 +88,17 @@ def _mark_stages(axes, boxes, features):
     axes.text((left + right) / 2, 0.54, text, ha="center", va="top", fontsize=FONT_SIZE - 1.5, color=INK)
 
 
-def save_all(folder: Path, cells: Sequence[Cell]) -> list[Path]:
+def save_all(folder: Path, cells: Sequence[CellSpec]) -> list[Path]:
   """Writes every cell as NAME.svg and NAME.png; returns the paths."""
-  storage.make_folder(folder)
-  paths = []
+  paths.make_folder(folder)
+  written: list[Path] = []
   for spec in cells:
     figure = cell(spec)
     for kind in ("svg", "png"):
       path = folder / f"{spec.name}.{kind}"
-      write_atomically(path, render(figure, kind))
-      paths.append(path)
-  return paths
+      paths.write_atomically(path, render(figure, kind))
+      written.append(path)
+  return written
 
 
 def render(figure: matplotlib.figure.Figure, kind: str) -> bytes:
@@ -111,7 +109,7 @@ def render(figure: matplotlib.figure.Figure, kind: str) -> bytes:
   return file.getvalue()
 
 
-def _canvas(width, height):
+def _canvas(width: float, height: float) -> tuple[matplotlib.figure.Figure, Axes]:
   # Without pyplot there is no global state, and no display is needed.
   figure = matplotlib.figure.Figure(figsize=(width, height))
   axes = figure.add_axes((0, 0, 1, 1))
@@ -120,7 +118,7 @@ def _canvas(width, height):
   return figure, axes
 
 
-def _box(axes, box, colour, ink):
+def _box(axes: Axes, box: cell_graph.Box, colour: str, ink: str) -> None:
   corner = box.x - box.width / 2, box.y - box.height / 2
   rounding = min(0.08, box.height / 2)
   style = f"round,pad=0,rounding_size={rounding}"
@@ -130,7 +128,7 @@ def _box(axes, box, colour, ink):
   axes.text(box.x, box.y, box.label, ha="center", va="center_baseline", fontsize=FONT_SIZE, color=ink, zorder=3)
 
 
-def smooth(points):
+def smooth(points: Sequence[tuple[float, float]]) -> matplotlib.path.Path:
   """A path through points (x, y) that is horizontal in each."""
   path = matplotlib.path.Path
   vertices, codes = [points[0]], [path.MOVETO]

@@ -3,8 +3,7 @@
 import base64
 import io
 import time
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 from matplotlib.figure import Figure
@@ -12,16 +11,15 @@ import numpy as np
 from PIL import Image
 
 from lfr_darts_jax import config as schema
-from lfr_darts_jax import cost
-from lfr_darts_jax import storage
-from lfr_darts_jax.files import write_atomically
-from lfr_darts_jax.network import final_network
-from lfr_darts_jax.progress import duration
-from lfr_darts_jax.report import curves
-from lfr_darts_jax.report import drawing
-from lfr_darts_jax.report import record as records
-from lfr_darts_jax.report.record import Record
-from lfr_darts_jax.storage import Path
+from lfr_darts_jax.models import cost
+from lfr_darts_jax.models.network import final_network
+from lfr_darts_jax.report import curves, drawing, run_data
+from lfr_darts_jax.report.run_data import Run
+from lfr_darts_jax.runtime import paths
+from lfr_darts_jax.runtime.paths import Path
+from lfr_darts_jax.runtime.progress import duration
+from lfr_darts_jax.search_space.genotype import Genotype
+from lfr_darts_jax.training.result import Result
 
 MAX_MATRIX, MAX_PAIRS = 30, 12  # Classes of a confusion matrix that can still be read; confused pairs listed.
 PIXELS_PER_INCH = 96  # CSS.
@@ -46,7 +44,7 @@ def write(workdir: Path) -> Path:
   Raises:
     UsageError: where no run was begun in it, or one of its files can't be read; then nothing is written.
   """
-  record = records.read(workdir)
+  run = run_data.read(workdir)
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader("lfr_darts_jax.report", "."),
     autoescape=True,
@@ -54,98 +52,98 @@ def write(workdir: Path) -> Path:
     undefined=jinja2.StrictUndefined,
   )
   environment.filters["duration"] = duration
-  text = environment.get_template("page.html").render(_contents(record))
+  text = environment.get_template("page.html").render(_contents(run))
   folder = workdir / "report"
-  storage.make_folder(folder)
-  drawing.save_all(folder / "cells", record.cells)
+  paths.make_folder(folder)
+  drawing.save_all(folder / "cells", run.cells)
   path = folder / "index.html"
-  write_atomically(path, text)
+  paths.write_atomically(path, text)
   return path
 
 
-def _contents(record: Record) -> dict[str, Any]:
-  name = record.config.data.name
-  tested = f", {record.result['test_error']:.2f} % test error" if record.result else ""
-  fields = _fields(record)
+def _contents(run: Run) -> dict[str, Any]:
+  name = run.config.data.name
+  tested = f", {run.result.test_error:.2f} % test error" if run.result else ""
+  fields = _fields(run)
   return {
     "title": f"Architecture search on {name}{tested}",
-    "record": record,
+    "run": run,
     "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-    "facts": _facts(record),
-    "network": _network(record) if record.genotype else None,
+    "facts": _facts(run),
+    "network": _network(run, run.genotype) if run.genotype else None,
     "cells": [
       {"name": c.name, "kind": c.kind, "picture": _picture(drawing.cell(c), f"Graph of cell {c}", str(c))}
-      for c in record.cells
+      for c in run.cells
     ],
     "outcomes": [
-      {"iteration": i + 1, "supernet": " ".join(record.plan.iterations[i].layout), "outcome": outcome}
-      for i, outcomes in enumerate(record.outcomes)
+      {"iteration": i + 1, "supernet": " ".join(run.plan.stages[i].layout), "outcome": outcome}
+      for i, outcomes in enumerate(run.stage_results)
       for outcome in outcomes.values()
     ],
-    "iterations": _iterations(record),
-    "curves": _curves(record),
-    "result": record.result,
-    "pairs": confused_pairs(record.result) if record.result else [],
-    "matrix": confusion_rows(record.result) if record.result else [],
-    "mistakes": _mistakes(record),
+    "iterations": _iterations(run),
+    "curves": _curves(run),
+    "result": run.result,
+    "pairs": confused_pairs(run.result) if run.result else [],
+    "matrix": confusion_rows(run.result) if run.result else [],
+    "mistakes": _mistakes(run),
     "changed": [f for f in fields if f["value"] != f["default"]],
     "fields": fields,
-    "genotype": record.genotype.to_json() if record.genotype else None,
+    "genotype": run.genotype.to_json() if run.genotype else None,
   }
 
 
-def _facts(record):
-  facts: list[tuple[str, Any]] = [("data", record.config.data.name), ("plan", record.config.plan.name)]
-  result = record.result or {}
+def _facts(run: Run) -> list[tuple[str, Any]]:
+  facts: list[tuple[str, Any]] = [("data", run.config.data.name), ("plan", run.config.plan.name)]
+  result = run.result
   if result:
-    facts += [("test error", f"{result['test_error']:.2f} %"), ("top-5 error", f"{result['top5_error']:.2f} %")]
-  if record.genotype:
-    network = final_network(record.config, record.genotype)
-    size = record.config.data.image_size
-    costs = cost.describe(network, (size, size, record.config.data.channels))
+    facts += [("test error", f"{result.test_error:.2f} %"), ("top-5 error", f"{result.top5_error:.2f} %")]
+  if run.genotype:
+    network = final_network(run.config, run.genotype)
+    size = run.config.data.image_size
+    costs = cost.describe(network, (size, size, run.config.data.channels))
     facts += [
       ("parameters", f"{costs['parameters']:,}"),
       ("multiply-adds", f"{costs['multiply_adds']:,}"),
       ("layers", len(network.layout)),
     ]
-  if record.search_seconds is not None:
-    facts.append(("search", duration(record.search_seconds)))
+  if run.search_seconds is not None:
+    facts.append(("search", duration(run.search_seconds)))
   if result:
     facts += [
-      ("training", duration(result["train_seconds"])),
-      ("device", f"{result['devices']} \u00d7 {result['device']}"),
-      ("finished", result["finished"][:16]),
+      ("training", duration(result.train_seconds)),
+      ("device", f"{result.devices} \u00d7 {result.device}"),
+      ("finished", result.finished[:16]),
     ]
-    if result.get("skipped_files"):
-      facts.append(("files left out", result["skipped_files"]))
-  return [*facts, ("seed", record.config.seed)]
+    if result.skipped_files:
+      facts.append(("files left out", result.skipped_files))
+  return [*facts, ("seed", run.config.seed)]
 
 
-def _network(record):
-  network = final_network(record.config, record.genotype)
-  features = network.layer_features(record.config.data.image_size)
+def _network(run: Run, genotype: Genotype) -> Picture:
+  network = final_network(run.config, genotype)
+  features = network.layer_features(run.config.data.image_size)
   figure = drawing.network(network.layout, network.cells, features)
   alt = f"Network from image to classifier, its layers being {' '.join(network.layout)}"
   return _picture(figure, alt, "Under a stage: height and width of its features, and their number.")
 
 
-def _iterations(record):
-  operations, nodes = record.config.search.operations, record.config.search.nodes
+def _iterations(run: Run) -> list[dict[str, Any]]:
+  operations, nodes = run.config.search.operations, run.config.search.nodes
   iterations = []
-  for i, courses in enumerate(record.courses):
+  for i, histories in enumerate(run.histories):
     drawn = []
-    for name, course in courses.items():
-      if not len(course.steps):
+    for name, history in histories.items():
+      if not len(history.steps):
         continue
-      rounds = ", ".join(f"to {keep} after update {step}" for step, keep in course.prunings)
-      caption = f"Softmax of the alphas on every edge of {name} over the updates."
+      rounds = ", ".join(f"to {keep} after step {step}" for step, keep in history.prunings)
+      caption = f"Softmax of the alphas on every edge of {name} over the steps."
       caption += f" Pruned {rounds} (dashed)." if rounds else ""
       drawn.append(
         {
           "name": name,
-          "alphas": _picture(curves.alphas(course, operations, nodes), f"Alphas of {name} over the updates", caption),
+          "alphas": _picture(curves.alphas(history, operations, nodes), f"Alphas of {name} over the steps", caption),
           "certainty": _picture(
-            curves.certainty(course, operations), f"Entropy of {name} and the operations that lead its edges", ""
+            curves.certainty(history, operations), f"Entropy of {name} and the operations that lead its edges", ""
           ),
         }
       )
@@ -154,38 +152,33 @@ def _iterations(record):
   return iterations
 
 
-def _curves(record):
+def _curves(run: Run) -> list[Picture]:
   drawn = []
-  for phase, series in (("search", record.search), ("final training", (record.training,))):
+  for phase, series in (("search", run.search), ("final training", (run.training,))):
     if not any(len(part.steps) for part in series):
       continue
-    borders = " Dotted: from one iteration to the next." if len(series) > 1 else ""
+    borders = " Dotted: from one stage to the next." if len(series) > 1 else ""
     for what in ("loss", "accuracy"):
       figure = curves.progress(series, (f"train_{what}", f"validation_{what}"), f"{phase}: {what}")
-      drawn.append(_picture(figure, f"{what} of the {phase} over the updates", borders.strip()))
+      drawn.append(_picture(figure, f"{what} of the {phase} over the steps", borders.strip()))
   return drawn
 
 
-def confused_pairs(result: dict[str, Any]) -> list[dict[str, Any]]:
-  """The pairs of classes that are taken for each other most often; `result` as of `result.json`."""
-  confusion, names = np.array(result["confusion"]), result["class_names"]
+def confused_pairs(result: Result) -> list[dict[str, Any]]:
+  """The pairs of classes that are taken for each other most often."""
+  confusion, names = np.array(result.confusion), result.class_names
   wrong = confusion - np.diag(np.diag(confusion))
   order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
   return [
-    {
-      "true": names[t],
-      "said": names[s],
-      "count": int(wrong[t, s]),
-      "share": 100 * wrong[t, s] / confusion[t].sum(),
-    }
+    {"true": names[t], "said": names[s], "count": int(wrong[t, s]), "share": 100 * wrong[t, s] / confusion[t].sum()}
     for t, s in zip(*np.unravel_index(order, wrong.shape), strict=True)
     if wrong[t, s]
   ]
 
 
-def confusion_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-  """The confusion matrix with its shades, empty where the classes are too many; `result` as of `result.json`."""
-  confusion, names = np.array(result["confusion"]), result["class_names"]
+def confusion_rows(result: Result) -> list[dict[str, Any]]:
+  """The confusion matrix with its shades, empty where the classes are too many."""
+  confusion, names = np.array(result.confusion), result.class_names
   if len(names) > MAX_MATRIX:
     return []
   rows = []
@@ -195,15 +188,15 @@ def confusion_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
       {"count": int(n), "shade": f"{shade:.2f}", "colour": "0, 114, 178" if i == j else "213, 94, 0"}
       for j, (n, shade) in enumerate(zip(counts, shades, strict=True))
     ]
-    error = result["class_errors"][i]
+    error = result.class_errors[i]
     rows.append({"name": names[i], "cells": cells, "error": "" if error is None else f"{error:.1f} %"})
   return rows
 
 
-def _mistakes(record):
-  if record.mistakes is None or record.result is None:
+def _mistakes(run: Run) -> list[dict[str, str]]:
+  if run.misclassified is None or run.result is None:
     return []
-  names = record.result["class_names"]
+  names = run.result.class_names
   return [
     {
       "source": _data("image/png", _png(image)),
@@ -211,18 +204,18 @@ def _mistakes(record):
       "said": names[said],
       "confidence": f"{100 * confidence:.0f}",
     }
-    for image, label, said, confidence in zip(*record.mistakes, strict=True)
+    for image, label, said, confidence in zip(*run.misclassified, strict=True)
   ]
 
 
-def _png(image):
+def _png(image: np.ndarray) -> bytes:
   file = io.BytesIO()
   Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="png")
   return file.getvalue()
 
 
-def _fields(record):
-  flat, default = schema.flatten(record.config), schema.flatten(schema.get_config())
+def _fields(run: Run) -> list[dict[str, str]]:
+  flat, default = schema.flatten(run.config), schema.flatten(schema.get_config())
   text = lambda value: "None" if value is None else str(value)
   return [{"name": n, "value": text(flat[n]), "default": text(default[n]), "note": schema.FIELDS[n].note} for n in flat]
 
@@ -232,5 +225,5 @@ def _picture(figure: Figure, alt: str, caption: str) -> Picture:
   return Picture(_data("image/svg+xml", drawing.render(figure, "svg")), alt, caption, width, height)
 
 
-def _data(kind, content):
+def _data(kind: str, content: bytes) -> str:
   return f"data:{kind};base64,{base64.b64encode(content).decode()}"

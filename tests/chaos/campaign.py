@@ -9,12 +9,9 @@ import shutil
 import tempfile
 from typing import Any
 
-from lfr_darts_jax.files import write_atomically
-from tests.chaos import compare
-from tests.chaos import lost
-from tests.chaos import trial
-from tests.chaos.process import BUDGET
-from tests.chaos.process import Run
+from lfr_darts_jax.runtime.paths import write_atomically
+from tests.chaos import compare, lost, trial
+from tests.chaos.process import BUDGET, Run
 
 
 class Campaign:

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lfr_darts_jax import workdir as places
-from lfr_darts_jax.metrics import NAME as METRICS
-from lfr_darts_jax.report.mistakes import NAME as MISTAKES
+from lfr_darts_jax.report.misclassified import NAME as MISTAKES
+from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.runtime.metrics import NAME as METRICS
 
 CLOCK = ("search_seconds", "train_seconds", "finished")  # What no two runs share of a result.
 TEMPORARIES = ("*.partial", "*orbax-checkpoint-tmp*")
@@ -23,7 +23,7 @@ def differences(workdir: pathlib.Path, reference: pathlib.Path) -> list[str]:
   """What two finished runs do not share, and what lies about in the first; nothing where all is well."""
   found = [
     f"{name} differs"
-    for name in (places.GENOTYPE, METRICS, MISTAKES)
+    for name in (workdirs.GENOTYPE, METRICS, MISTAKES)
     if (workdir / name).read_bytes() != (reference / name).read_bytes()
   ]
   found += [f"{name} of the result differs" for name in _differing(result(workdir), result(reference))]
@@ -39,12 +39,12 @@ def _differing(one, other):
 
 def result(workdir: pathlib.Path) -> dict[str, Any]:
   """What `result.json` holds, without what goes by the clock."""
-  return {k: v for k, v in json.loads((workdir / places.RESULT).read_text()).items() if k not in CLOCK}
+  return {k: v for k, v in json.loads((workdir / workdirs.RESULT).read_text()).items() if k not in CLOCK}
 
 
 def final_state(workdir: pathlib.Path) -> dict[str, tuple[Any, ...]]:
   """The trained network, its statistics and its optimizer, by name: shape, type and bits."""
-  newest = max((p for p in (workdir / places.CHECKPOINTS).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+  newest = max((p for p in (workdir / workdirs.CHECKPOINTS).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
   path = (newest / "state").absolute()
   with _ONE_AT_A_TIME:
     checkpointer = ocp.PyTreeCheckpointer()

@@ -11,18 +11,13 @@ from typing import NamedTuple
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from lfr_darts_jax import bilevel
-from lfr_darts_jax import deepen
-from lfr_darts_jax import driver
-from lfr_darts_jax import metrics
-from lfr_darts_jax import transplant
-from lfr_darts_jax import workdir as places
-from lfr_darts_jax.checkpoint import Checkpoints
-from lfr_darts_jax.journal import Journal
-from lfr_darts_jax.progress import Progress
-from lfr_darts_jax.report import mistakes
-from lfr_darts_jax.report import page
-from lfr_darts_jax.state import TrainState
+from lfr_darts_jax.report import misclassified, page
+from lfr_darts_jax.runtime import metrics, workdir as workdirs
+from lfr_darts_jax.runtime.checkpoint import Checkpoints
+from lfr_darts_jax.runtime.progress import Progress
+from lfr_darts_jax.search import bilevel, growth, stages
+from lfr_darts_jax.search.hooks import SearchLogger
+from lfr_darts_jax.training.train import TrainState
 from tests.chaos.strike import Strike
 
 
@@ -49,9 +44,9 @@ def _wait(beginning: str, cold: bool = False) -> Callable[[Strike], None]:
     original = Progress.waiting
 
     @contextlib.contextmanager
-    def struck(progress, part, work, text):
+    def struck(progress, text):
       ready = _forget_compiled if cold else lambda: None
-      with original(progress, part, work, text), strike.around(text.startswith(beginning), ready=ready):
+      with original(progress, text), strike.around(text.startswith(beginning), ready=ready):
         yield
 
     Progress.waiting = struck  # type: ignore[method-assign]
@@ -100,13 +95,13 @@ def _line(strike: Strike) -> None:
 
 
 def _pruning(strike: Strike) -> None:
-  """A round's, not the derivation at the end of an iteration."""
-  due = lambda search, place, state, reduced: not all(cell.derived for cell in reduced.values())
-  strike.at(driver.Search, "_narrow", due)
+  """A round's, not the derivation at the end of a stage."""
+  due = lambda made, position, state, reduced: not all(cell.derived for cell in reduced.values())
+  strike.at(stages.Stages, "narrow", due)
 
 
 def _page(final: bool) -> Callable[[Strike], None]:
-  return lambda strike: strike.at(page, "write", lambda workdir: (workdir / places.RESULT).exists() == final)
+  return lambda strike: strike.at(page, "write", lambda workdir: (workdir / workdirs.RESULT).exists() == final)
 
 
 def _training(strike: Strike) -> None:
@@ -117,27 +112,27 @@ def _training(strike: Strike) -> None:
 POINTS = {
   "building a supernet": Point(_wait("building a supernet"), 2, 0.5),
   "compiling a supernet": Point(_wait("compiling a supernet", cold=True), 3, 4.0),
-  "search update": Point(lambda strike: strike.at(bilevel.Updates, "run"), 6, 0.05),
+  "search update": Point(lambda strike: strike.at(bilevel.SearchSteps, "run"), 6, 0.05),
   "line of metrics": Point(_line, 10, torn=True),
-  "search checkpoint": Point(_save(places.SEARCH), 6, 0.2),
-  "search checkpoint, rename": Point(_commit(places.SEARCH), 6),
-  "removing a search checkpoint": Point(_removal(places.SEARCH), 4, torn=True),
+  "search checkpoint": Point(_save(workdirs.SEARCH), 6, 0.2),
+  "search checkpoint, rename": Point(_commit(workdirs.SEARCH), 6),
+  "removing a search checkpoint": Point(_removal(workdirs.SEARCH), 4, torn=True),
   "pruning": Point(_pruning, 4),
-  "pruning, written down": Point(lambda strike: strike.at(Journal, "pruned"), 2),
+  "pruning, written down": Point(lambda strike: strike.at(SearchLogger, "pruned"), 2),
   "testing the supernet": Point(_wait("testing the supernet"), 2, 0.3),
-  "deriving a cell": Point(lambda strike: strike.at(transplant, "restrict"), 4),
-  "derived cell, written down": Point(lambda strike: strike.at(Journal, "outcome"), 2),
-  "deepening": Point(lambda strike: strike.at(deepen, "inherit"), 4),
-  "genotype.json": Point(_file(places.GENOTYPE), torn=True),
+  "deriving a cell": Point(lambda strike: strike.at(growth, "drop_pruned"), 4),
+  "derived cell, written down": Point(lambda strike: strike.at(SearchLogger, "outcome"), 2),
+  "deepening": Point(lambda strike: strike.at(growth, "inherit"), 4),
+  "genotype.json": Point(_file(workdirs.GENOTYPE), torn=True),
   "page of the search": Point(_page(final=False), 1, 1.5),
   "rewinding the metrics": Point(_file(metrics.NAME), torn=True),
   "compiling the training": Point(_wait("compiling the training", cold=True), 1, 6.0),
   "training update": Point(_training, 4, 0.1),
-  "training checkpoint": Point(_save(places.CHECKPOINTS), 4, 0.2),
-  "training checkpoint, rename": Point(_commit(places.CHECKPOINTS), 4),
-  "removing a training checkpoint": Point(_removal(places.CHECKPOINTS), 2, torn=True),
+  "training checkpoint": Point(_save(workdirs.CHECKPOINTS), 4, 0.2),
+  "training checkpoint, rename": Point(_commit(workdirs.CHECKPOINTS), 4),
+  "removing a training checkpoint": Point(_removal(workdirs.CHECKPOINTS), 2, torn=True),
   "testing": Point(_wait("testing on"), 1, 0.3),
-  "mistakes.npz": Point(_file(mistakes.NAME), torn=True),
-  "result.json": Point(_file(places.RESULT), torn=True),
+  "mistakes.npz": Point(_file(misclassified.NAME), torn=True),
+  "result.json": Point(_file(workdirs.RESULT), torn=True),
   "page": Point(_page(final=True), 1, 1.5),
 }

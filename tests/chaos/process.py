@@ -24,14 +24,14 @@ BUDGET = (
   "--config.search.channels=4",
   "--config.search.nodes=1",
   "--config.search.operations=('none','skip_connect','dil_conv_3x3')",
-  "--config.search.updates_per_dispatch=1",
+  "--config.search.steps_per_chunk=1",
   "--config.prune.rounds=((0.5,2),)",
   "--config.plan.inherit_weights=True",
   "--config.data.search_fraction=0.1",
   "--config.network.channels=4",
   "--config.network.layers=5",
   "--config.train.epochs=2",
-  "--config.train.updates_per_dispatch=10",
+  "--config.train.steps_per_chunk=10",
 )
 
 

@@ -61,11 +61,7 @@ class Strike:
       self._now()
 
   def at(
-    self,
-    owner: Any,
-    name: str,
-    due: Callable[..., bool] = lambda *_: True,
-    tear: Callable[..., object] | None = None,
+    self, owner: Any, name: str, due: Callable[..., bool] = lambda *_: True, tear: Callable[..., object] | None = None
   ) -> None:
     """Makes the calls of a function the point; `due` and `tear` get its positional arguments."""
     original = getattr(owner, name)

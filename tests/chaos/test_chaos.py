@@ -7,17 +7,11 @@ import shutil
 
 import pytest
 
-from tests.chaos import compare
-from tests.chaos import table
-from tests.chaos import trial
+from tests.chaos import compare, table, trial
 from tests.chaos.campaign import Campaign
 from tests.chaos.points import POINTS
-from tests.chaos.process import BUDGET
-from tests.chaos.process import Run
-from tests.chaos.strike import AFTER
-from tests.chaos.strike import BEFORE
-from tests.chaos.strike import TORN
-from tests.chaos.strike import Kill
+from tests.chaos.process import BUDGET, Run
+from tests.chaos.strike import AFTER, BEFORE, TORN, Kill
 
 # One iteration, which spares the suite eight compilations; a pruning is in it.
 SHORT = (*BUDGET, "--config.plan.name=darts", "--config.search.layers=3")
@@ -37,11 +31,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_run_killed_in_a_checkpoint_a_pruning_and_an_update_ends_the_same(whole, tmp_path):
-  kills = (
-    Kill("search checkpoint, rename", 1, BEFORE),
-    Kill("pruning", 1, AFTER),
-    Kill("training update", 3, 0.01),
-  )
+  kills = (Kill("search checkpoint, rename", 1, BEFORE), Kill("pruning", 1, AFTER), Kill("training update", 3, 0.01))
   run = Run(tmp_path / "run", SHORT, whole.cache)
   outcome = trial.execute(trial.Plan(0.0, kills), run, whole.workdir)
   assert outcome["problems"] == [] and len(outcome["kills"]) == 3

@@ -7,16 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tests.chaos import compare
-from tests.chaos import lost
+from tests.chaos import compare, lost
 from tests.chaos.points import POINTS
-from tests.chaos.process import ANY_TIME
-from tests.chaos.process import Ended
-from tests.chaos.process import Run
-from tests.chaos.strike import AFTER
-from tests.chaos.strike import BEFORE
-from tests.chaos.strike import TORN
-from tests.chaos.strike import Kill
+from tests.chaos.process import ANY_TIME, Ended, Run
+from tests.chaos.strike import AFTER, BEFORE, TORN, Kill
 
 KILLS = 5  # Of a trial, at most.
 INTERVALS = (0.0, 2.0)  # Of checkpoints: after every dispatch, and so that some pass without.

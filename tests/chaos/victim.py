@@ -6,11 +6,10 @@ import sys
 import time
 
 from lfr_darts_jax import main
-from lfr_darts_jax.checkpoint import Checkpoints
-from lfr_darts_jax.interrupt import Interrupt
+from lfr_darts_jax.runtime.checkpoint import Checkpoints
+from lfr_darts_jax.runtime.preemption import Preemption
 from tests.chaos.points import POINTS
-from tests.chaos.strike import Kill
-from tests.chaos.strike import Strike
+from tests.chaos.strike import Kill, Strike
 
 
 def record_safe_points(path: pathlib.Path) -> None:
@@ -27,7 +26,7 @@ def record_safe_points(path: pathlib.Path) -> None:
     setattr(owner, name, recorded)
 
   record(Checkpoints, "__init__")
-  record(Interrupt, "safe_point")
+  record(Preemption, "maybe_stop")
 
 
 def run(argv: list[str]) -> None:

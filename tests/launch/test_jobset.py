@@ -13,8 +13,10 @@ import sys
 from absl import flags
 import pytest
 
-from lfr_darts_jax import config as schema
-from lfr_darts_jax import main  # noqa: F401 (declares the flags)
+from lfr_darts_jax import (
+  config as schema,
+  main,  # noqa: F401 (declares the flags)
+)
 
 yaml = pytest.importorskip("yaml")
 kubernetes = pytest.importorskip("kubernetes_validate")

@@ -13,10 +13,7 @@ import pytest
 from tests.chaos.process import BUDGET
 from tests.slurm import cluster as clusters
 
-pytestmark = [
-  pytest.mark.slow,
-  pytest.mark.skipif(bool(clusters.missing()), reason="needs Slurm and munge"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(clusters.missing()), reason="needs Slurm and munge")]
 ROOT = pathlib.Path(__file__).parents[2]
 # One iteration, as two processes of two devices each that share two cores.
 SHORT = (*BUDGET, "--config.plan.name=darts", "--config.search.layers=3", "--config.checkpoint.interval=0")

@@ -1,0 +1,1 @@
+"""Images that are read and decoded while the devices work."""

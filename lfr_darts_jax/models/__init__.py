@@ -1,0 +1,1 @@
+"""Mixed and derived cells, the networks that they make, and what these cost."""

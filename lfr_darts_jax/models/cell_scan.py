@@ -1,0 +1,149 @@
+"""The cell as CPUs need it: the mixed op is compiled once, and a loop runs over the edges.
+
+It computes what `cell.Cell` does. Written out edge by edge, a supernet takes XLA's CPU backend minutes to compile; in a
+loop whose insides the backward pass computes anew it takes seconds, and a fraction of the memory.
+"""
+
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lfr_darts_jax.models.cell import NO_DROP, Cell, DropRates, MixedOp, edge_name
+from lfr_darts_jax.models.operations import Operation
+from lfr_darts_jax.search_space.cell_spec import NORMAL, edges
+
+Tree = Any
+Connection = tuple[int, int, tuple[str, ...]]
+
+
+class MaskedMixedOp(MixedOp):
+  """A mixed op that skips candidates at run time, each a branch of its own.
+
+  Attributes:
+    mask: `[len(candidates)]` bool: which to compute; None for all.
+  """
+
+  mask: jax.Array | None = None
+
+  def evaluate(self, operation: Operation, index: int, x: jax.Array, train: bool) -> jax.Array:
+    """Applies one candidate, or gives zeros."""
+    if self.mask is None:
+      return operation(x, train)
+    height, width = (-(-n // self.stride) for n in x.shape[1:3])
+    zeros = jnp.zeros((x.shape[0], height, width, self.channels), x.dtype)
+    return nn.cond(self.mask[index], lambda op, x: op(x, train), lambda op, x: zeros, operation, x)
+
+
+class ScanCell(Cell):
+  """A cell that loops over its edges.
+
+  Attributes:
+    skip_unweighted: whether candidates without weight are skipped at run time, so that candidates can be pruned without
+      another program; otherwise those that `spec` lacks.
+  """
+
+  skip_unweighted: bool = False
+
+  def nodes(
+    self, states: list[jax.Array], mixture: jax.Array | None, train: bool, rates: DropRates
+  ) -> Sequence[jax.Array] | jax.Array:
+    """See `Cell`; one compiled body for all edges of a stride."""
+    if self.is_initializing():
+      return super().nodes(states, mixture, train, rates)
+    inputs, connections = jnp.stack(states), self.spec.connections
+    if self.spec.kind == NORMAL:
+      nodes = jnp.concatenate([inputs, jnp.zeros((self.spec.nodes, *inputs.shape[1:]), inputs.dtype)])
+      return self._scan(nodes, None, connections, mixture, train, rates)
+    count, batch, height, width, features = inputs.shape
+    nodes = jnp.zeros((count + self.spec.nodes, batch, -(-height // 2), -(-width // 2), features), inputs.dtype)
+    nodes = self._scan(nodes, inputs, [c for c in connections if c[0] < 2], mixture, train, rates)
+    return self._scan(nodes, None, [c for c in connections if c[0] >= 2], mixture, train, rates)
+
+  def _scan(
+    self,
+    nodes: jax.Array,
+    inputs: jax.Array | None,
+    connections: list[Connection],
+    mixture: jax.Array | None,
+    train: bool,
+    rates: DropRates,
+  ) -> jax.Array:
+    """Adds every connection's output to its target; reads the sources from `inputs`, or from the nodes."""
+    if not connections:
+      return nodes
+    union = tuple(name for name in self.operations if any(name in names for _, _, names in connections))
+    op = self.mixed_op(connections[0][0], union)
+    variables = {
+      collection: _stack([self.variables.get(collection, {}).get(edge_name(s, t), {}) for s, t, _ in connections])
+      for collection in ("params", "batch_stats")
+    }
+    weights, mask = self._weights_and_mask(connections, union, mixture)
+    keys = None if rates.skip is None else jax.random.split(self.make_rng("dropout"), len(connections))
+    # Without checkpointing the backward pass would keep every intermediate of every edge.
+    mix = jax.checkpoint(functools.partial(_mix, op.clone(parent=None, name=None), train))
+
+    def add_edge(nodes: jax.Array, edge: Any) -> tuple[jax.Array, Tree]:
+      source, target, *arguments = edge
+      y, statistics = mix((nodes if inputs is None else inputs)[source], *arguments, rates.skip)
+      return nodes.at[target].add(y), statistics
+
+    sources, targets = (jnp.array([c[i] for c in connections]) for i in (0, 1))
+    nodes, statistics = jax.lax.scan(add_edge, nodes, (sources, targets, variables, weights, mask, keys))
+    if train and self.is_mutable_collection("batch_stats"):
+      self._put_statistics(connections, union, statistics)
+    return nodes
+
+  def _weights_and_mask(
+    self, connections: list[Connection], union: tuple[str, ...], mixture: jax.Array | None
+  ) -> tuple[jax.Array | None, jax.Array | None]:
+    """`[connections, len(union)]` each; None for weights of one, and where no candidate is to be skipped."""
+    weights = None
+    if mixture is not None:
+      rows = [edges(self.spec.nodes).index((s, t)) for s, t, _ in connections]
+      weights = mixture[jnp.array(rows)][:, self.columns(union)]
+      if self.skip_unweighted:
+        return weights, weights > 0
+    if all(set(names) == set(union) for _, _, names in connections):
+      return weights, None
+    return weights, jnp.array([[name in names for name in union] for _, _, names in connections])
+
+  def _put_statistics(self, connections: list[Connection], union: tuple[str, ...], statistics: Tree) -> None:
+    for i, (source, target, names) in enumerate(connections):
+      # In a fixed order: the program's key in the compilation cache depends on it.
+      for operation in (o for o in union if o in names and o in statistics):
+        own = jax.tree.map(lambda s: jax.lax.index_in_dim(s, i, keepdims=False), statistics[operation])
+        self.put_variable("batch_stats", edge_name(source, target), {operation: own})
+
+
+# Layers of equal shapes and candidates share one trace.
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _mix(
+  op: MixedOp,
+  train: bool,
+  x: jax.Array,
+  variables: Tree,
+  weights: jax.Array | None,
+  mask: jax.Array | None,
+  key: jax.Array | None,
+  skip_rate: jax.Array | None,
+) -> tuple[jax.Array, Tree]:
+  op = MaskedMixedOp(op.candidates, op.channels, op.stride, op.settings, mask)
+  rngs = {} if key is None else {"dropout": key}
+  mixture = (1.0,) * len(op.candidates) if weights is None else weights
+  rates = NO_DROP._replace(skip=skip_rate)
+  y, updated = op.apply(variables, x, mixture, train, rates, rngs=rngs, mutable=["batch_stats"])
+  # Nothing is ever learnt from running statistics, and without derivatives they take less to trace.
+  return y, jax.lax.stop_gradient(updated.get("batch_stats", {}))
+
+
+def _stack(trees: list[Tree]) -> Tree:
+  """Stacks the edges' subtrees on a leading axis; what an edge lacks is filled with zeros, which nothing reads."""
+  template: dict[str, Tree] = {}
+  for tree in trees:
+    template |= tree
+  zeros = jax.tree.map(jnp.zeros_like, template)
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *[{**zeros, **tree} for tree in trees])

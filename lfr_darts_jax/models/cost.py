@@ -1,0 +1,97 @@
+"""Parameters and multiply-adds of a network and of its candidates, from shapes alone: nothing is computed."""
+
+from collections.abc import Iterator
+import contextlib
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lfr_darts_jax.models.cell import edge_name
+from lfr_darts_jax.models.layers.depthwise import DepthwiseConv
+from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.search_space.cell_spec import edges
+
+_COUNTED = (nn.Conv, nn.Dense, DepthwiseConv)
+Path = tuple[str, ...]
+
+
+def parameters(params: Any) -> int:
+  """Number of scalars in a tree of arrays or shapes."""
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def describe(network: Network, image_shape: tuple[int, int, int]) -> dict[str, int]:
+  """Cost of a network; mixed cells count with all their candidates.
+
+  Args:
+    network: the network; its auxiliary head serves training alone.
+    image_shape: height, width and channels.
+
+  Returns:
+    `parameters` without the auxiliary head and `parameters_with_auxiliary`; `multiply_adds` of convolutions and dense
+    layers for one image at test time.
+  """
+  variables, counts = _count(network, image_shape)
+  params = dict(variables["params"])
+  with_auxiliary = parameters(params)
+  params.pop("auxiliary", None)
+  multiply_adds = sum(counts.values())
+  return {"parameters": parameters(params), "parameters_with_auxiliary": with_auxiliary, "multiply_adds": multiply_adds}
+
+
+def candidates(network: Network, image_shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+  """Multiply-adds of every candidate of the mixed cells of a supernet, for one image.
+
+  Args:
+    network: the supernet.
+    image_shape: height, width and channels.
+
+  Returns:
+    By cell `[edges, operations]`, summed over the cell's layers; zero for what costs nothing and for what is no
+    candidate.
+  """
+  _, counts = _count(network, image_shape)
+  costs = {name: np.zeros(mixture.shape, int) for name, mixture in _uniform(network).items()}
+  for cell in (cell for cell in network.cells if cell.name in costs):
+    rows = {edge_name(*edge): row for row, edge in enumerate(edges(cell.nodes))}
+    layers = {f"layer_{i}" for i, other in enumerate(network.layout) if other == cell.name}
+    for (layer, *rest), count in counts.items():
+      if layer in layers and rest[0] in rows:
+        costs[cell.name][rows[rest[0]], network.operations.index(rest[1])] += count
+  return costs
+
+
+def _uniform(network: Network) -> dict[str, jax.Array]:
+  """Mixtures of the cells that are not derived."""
+  mixed = [cell for cell in network.cells if not cell.derived]
+  return {cell.name: jnp.ones((len(cell.candidates), len(network.operations))) for cell in mixed}
+
+
+def _count(network: Network, image_shape: tuple[int, int, int]) -> tuple[Any, dict[Path, int]]:
+  """Shapes of the variables, and multiply-adds by path of the module."""
+  images, mixtures = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), _uniform(network)
+  variables = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, mixtures), images)
+  # Written out, since a loop over edges would be counted once.
+  network = network.clone(edges="unroll")
+  counts: dict[Path, int] = {}
+  with _counting(counts):
+    jax.eval_shape(lambda v, x: network.apply(v, x, mixtures), variables, images)
+  return variables, counts
+
+
+@contextlib.contextmanager
+def _counting(counts: dict[Path, int]) -> Iterator[None]:
+  def count(next_method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    y = next_method(*args, **kwargs)
+    if isinstance(context.module, _COUNTED) and context.method_name == "__call__":
+      kernel: Any = context.module.get_variable("params", "kernel")
+      path = context.module.path
+      counts[path] = counts.get(path, 0) + math.prod(y.shape[:-1]) * math.prod(kernel.shape)
+    return y
+
+  with nn.intercept_methods(count):
+    yield

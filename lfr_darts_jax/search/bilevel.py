@@ -1,0 +1,355 @@
+"""The search step: alphas on validation data, weights on train data (DARTS, algorithm 1)."""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import jax
+from jax import lax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from lfr_darts_jax.data import augment, input_pipeline
+from lfr_darts_jax.models.cell import NO_DROP, DropRates
+from lfr_darts_jax.models.network import Network, with_sharding
+from lfr_darts_jax.runtime import distributed
+from lfr_darts_jax.runtime.distributed import Devices
+from lfr_darts_jax.search import hypergradient, penalties, plans, relaxation
+from lfr_darts_jax.search.relaxation import Moment, Relaxation
+from lfr_darts_jax.search.state import Alphas, SearchState
+from lfr_darts_jax.training import losses, optimizers
+
+Tree = Any
+UNROLL, ALPHAS, WEIGHTS = range(3)  # The phases of a step, in the order of DARTS's algorithm 1.
+VALIDATION, TRAIN = range(2)  # The splits of the search: ALPHAS takes its batch from the first.
+TRAINING = Moment(training=True)
+PARAMS_AND_ALPHAS = ("params", "alphas")
+
+
+class Batch(NamedTuple):
+  """Normalised images `[batch, height, width, channels]`, labels `[batch]`, and a key for dropout."""
+
+  images: jax.Array
+  labels: jax.Array
+  key: jax.Array
+
+
+class Sums(NamedTuple):
+  """Sums over a chunk of steps.
+
+  Attributes:
+    loss, accuracy, batches: each `[2]`: of the phases ALPHAS (validation) and WEIGHTS (train).
+    alpha_gradients: per searched cell, the norm of the alphas' gradient.
+  """
+
+  loss: jax.Array
+  accuracy: jax.Array
+  batches: jax.Array
+  alpha_gradients: dict[str, jax.Array]
+
+
+class Carry(NamedTuple):
+  """What goes from phase to phase: the state, the unrolled weights (order 2 alone), and the sums."""
+
+  state: SearchState
+  unrolled: Tree | None
+  sums: Sums
+
+
+class Gradient(NamedTuple):
+  """What a phase's gradient gives: loss, batch statistics, accuracy, and gradients; zeros by what is not asked for."""
+
+  loss: jax.Array
+  batch_stats: Tree
+  accuracy: jax.Array
+  params: Tree
+  alphas: dict[str, Alphas]
+
+
+class Phase(NamedTuple):
+  """One gradient of a step, and what it moves.
+
+  Attributes:
+    split: whose batch it takes, VALIDATION or TRAIN.
+    by: what its gradient is by.
+    unrolled: whether it is taken at the unrolled weights.
+    counted: whether its loss counts in the sums.
+    then: from the carry, the gradient, and the step's `batches` to the next carry.
+  """
+
+  split: int
+  by: tuple[str, ...]
+  unrolled: bool
+  counted: bool
+  then: Callable[..., Carry]
+
+
+def supernet_loss(
+  network: Network,
+  relax: Relaxation,
+  mask: dict[str, Alphas],
+  params: Tree,
+  alphas: dict[str, Alphas],
+  batch_stats: Tree,
+  batch: Batch,
+  rates: DropRates = NO_DROP,
+  moment: Moment = TRAINING,
+  named_penalties: Sequence[tuple[str, float]] = (),
+) -> tuple[jax.Array, tuple[Tree, jax.Array, jax.Array]]:
+  """Training-mode loss of a supernet.
+
+  Args:
+    network: the supernet.
+    relax: from alphas to mixtures.
+    mask: per searched cell, which candidates are left.
+    params: weights of the supernet.
+    alphas: per searched cell.
+    batch_stats: running statistics of its batch norms.
+    batch: the batch.
+    rates: of dropout.
+    moment: of the search.
+    named_penalties: see `penalties.total`.
+
+  Returns:
+    The loss; the updated statistics, the cross-entropy alone, and the accuracy from 0 to 1.
+  """
+  chex.assert_trees_all_equal_shapes(alphas, mask)
+  mixtures = {name: relax(a, mask[name], moment) for name, a in alphas.items()}
+  variables, rngs = {"params": params, "batch_stats": batch_stats}, {"dropout": batch.key}
+  outputs, updated = network.apply(variables, batch.images, mixtures, True, rates, rngs=rngs, mutable=["batch_stats"])
+  cross_entropy = losses.cross_entropy(outputs.logits, batch.labels)
+  penalty = penalties.total(named_penalties, penalties.Choice(alphas, mixtures, mask, moment.progress))
+  accuracy = losses.accuracy(outputs.logits, batch.labels)
+  return cross_entropy + penalty, (updated["batch_stats"], cross_entropy, accuracy)
+
+
+def skip_dropout_rate(initial: float, epoch: jax.Array, warmup: float, epochs: int) -> jax.Array:
+  """Rate of dropout on skip_connects in an epoch of a P-DARTS stage, as its code has it.
+
+  It falls twice: while weights train alone, linearly towards zero at the stage's end; then anew from its initial value,
+  exponentially by 0.2 an epoch over P-DARTS's 15 bilevel epochs, that is by e^-3 over as many as there are.
+
+  Args:
+    initial: of the stage.
+    epoch: from 0.
+    warmup: epochs that train weights alone.
+    epochs: of the stage.
+  """
+  alone = (epochs - epoch - 1) / epochs
+  bilevel = jnp.exp(-3 * (epoch - warmup) / max(epochs - warmup, 1))
+  return initial * jnp.where(epoch < warmup, alone, bilevel)
+
+
+class SearchSteps:
+  """The steps of one stage; `search_step` takes one, `run` many in one dispatch.
+
+  Attributes:
+    optimizer: of the weights.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    network: Network,
+    stage: plans.Stage,
+    total: int,
+    statistics: input_pipeline.Statistics,
+    devices: Devices | None = None,
+    share_gradient: bool = True,
+  ):
+    """Prepares the steps.
+
+    Args:
+      config: the config.
+      network: the supernet.
+      stage: which of its cells have alphas, and the schedules of these and of dropout on skip_connects.
+      total: steps of the stage.
+      statistics: mean and standard deviation of the train split, per channel.
+      devices: that share every batch; None for the first one.
+      share_gradient: whether all phases share one compiled gradient, by weights and alphas, which halves the time to
+        compile and wastes what a phase does not need.
+    """
+    self._devices = devices or distributed.first_device()
+    self._sharding = self._devices.sharding(network.settings.sharding.group)
+    self._config, self._stage, self._total = config, stage, total
+    self._network = with_sharding(network, self._sharding)
+    self._statistics = statistics
+    self._warmup = stage.warmup_steps(total)
+    self._rate = optimizers.search_schedule(config, total)
+    self._relax = relaxation.make(config.search)
+    self.optimizer = optimizers.search_weights(config, total)
+    order_2 = config.search.order == 2
+    by = lambda *needed: PARAMS_AND_ALPHAS if share_gradient else needed
+    phases = (
+      Phase(TRAIN, by("params"), False, False, self._unroll),
+      Phase(VALIDATION, by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas"), order_2, True, self._update_alphas),
+      Phase(TRAIN, by("params"), False, True, self._update_weights),
+    )
+    self._phases = phases[UNROLL:] if order_2 else phases[ALPHAS:]
+    self._compiled: Any = None
+
+  def initial_state(self, variables: Mapping[str, Tree], alphas: dict[str, Alphas], key: jax.Array) -> SearchState:
+    """The state in which a stage starts, with all candidates of the supernet's cells.
+
+    Args:
+      variables: parameters and batch statistics of the supernet.
+      alphas: per searched cell.
+      key: raw random key, see `SearchState`.
+    """
+    cells, operations = self._network.cells, self._network.operations
+    masks = {c.name: Alphas(jnp.array(c.mask(operations))) for c in cells if c.name in self._stage.searched}
+    params = variables["params"]
+    return SearchState(
+      step=jnp.int32(0),
+      params=params,
+      batch_stats=variables["batch_stats"],
+      alphas=alphas,
+      mask=masks,
+      opt_state=self.optimizer.init(params),
+      alpha_opt_state=self._alpha_optimizer(masks).init(alphas),
+      key=key,
+    )
+
+  @property
+  def compiled(self) -> bool:
+    """Whether `run` starts at once."""
+    return self._compiled is not None
+
+  def compile(self, state: SearchState, chunk: input_pipeline.Chunk) -> None:
+    """Compiles `run` for arguments of these shapes; nothing is computed."""
+    self._compiled = input_pipeline.compile_steps(self._take_steps, self._devices, state, chunk)
+
+  def run(self, state: SearchState, chunk: input_pipeline.Chunk, stop: int) -> tuple[SearchState, Sums]:
+    """Takes steps until number `stop`; compiles them first where `compile` has not.
+
+    Args:
+      state: where to start; donated.
+      chunk: of the two splits, the weights' first.
+      stop: steps done in the stage when it returns.
+    """
+    if not self.compiled:
+      self.compile(state, chunk)
+    return self._compiled(state, chunk, stop)
+
+  def _take_steps(self, state: SearchState, chunk: input_pipeline.Chunk, stop: jax.Array) -> tuple[SearchState, Sums]:
+    sums = Sums(jnp.zeros(2), jnp.zeros(2), jnp.zeros(2), dict.fromkeys(self._stage.searched, jnp.float32(0)))
+    carry = Carry(state, state.params if self._config.search.order == 2 else None, sums)
+    size = self._config.search.batch_size
+    carry = input_pipeline.run_steps(chunk, self.order_keys(state), size, stop, self.search_step, carry)
+    return carry.state, carry.sums
+
+  def search_step(self, carry: Carry, batches: input_pipeline.StepBatches) -> Carry:
+    """One step: UNROLL (order 2), ALPHAS on a validation batch, WEIGHTS on a train batch; warm-up: WEIGHTS alone."""
+    weights = len(self._phases) - 1
+    first = jnp.where(carry.state.step < self._warmup, weights, 0)
+    return lax.fori_loop(first, weights + 1, functools.partial(self._take_phase, batches), carry)
+
+  def _take_phase(self, batches: input_pipeline.StepBatches, index: jax.Array, carry: Carry) -> Carry:
+    """One gradient and what it moves; one body is compiled per distinct set that a gradient is by."""
+    sets = list(dict.fromkeys(phase.by for phase in self._phases))
+    pick = lambda values: jnp.array(values)[index]
+    split, unrolled, counted = (pick([getattr(p, f) for p in self._phases]) for f in ("split", "unrolled", "counted"))
+    batch, params = self._batch(carry.state, batches, split), carry.state.params
+    if carry.unrolled is not None:
+      params = jax.tree.map(functools.partial(jnp.where, unrolled), carry.unrolled, params)
+    bodies = [functools.partial(self._gradient, by) for by in sets]
+    body = pick([sets.index(phase.by) for phase in self._phases])
+    gradient = lax.switch(body, bodies, carry.state, params, batch, split)
+    measured = counted * jnp.array([gradient.loss, gradient.accuracy, 1.0])
+    loss, accuracy, count, norms = carry.sums
+    add = lambda total, value: total.at[split].add(value)
+    sums = Sums(add(loss, measured[0]), add(accuracy, measured[1]), add(count, measured[2]), norms)
+    carry = carry._replace(sums=sums)
+    branches = [functools.partial(phase.then, batches=batches) for phase in self._phases]
+    return lax.switch(index, branches, carry, gradient)
+
+  def _gradient(
+    self, by: tuple[str, ...], state: SearchState, params: Tree, batch: Batch, split: jax.Array
+  ) -> Gradient:
+    loss = functools.partial(self._loss, state, batch, split)
+    arguments = {"params": params, "alphas": state.alphas}
+    wanted = {name: arguments[name] for name in by}
+    objective = lambda wanted: loss(**(arguments | wanted))
+    (_, (batch_stats, cross_entropy, accuracy)), gradients = jax.value_and_grad(objective, has_aux=True)(wanted)
+    cross_entropy, accuracy, gradients = self._devices.mean((cross_entropy, accuracy, gradients))
+    if self._sharding.group is not None:
+      batch_stats = self._devices.mean(batch_stats)
+    gradients = {n: gradients[n] if n in by else jax.tree.map(jnp.zeros_like, a) for n, a in arguments.items()}
+    return Gradient(cross_entropy, batch_stats, accuracy, **gradients)
+
+  def _loss(self, state: SearchState, batch: Batch, split: Any, params: Tree, alphas: Tree) -> Any:
+    bilevel_steps = max(self._total - self._warmup, 1)
+    moment = Moment((state.step - self._warmup) / bilevel_steps, split == TRAIN, batch.key)
+    return supernet_loss(
+      self._network, self._relax, state.mask, params, alphas, state.batch_stats, batch, self._rates(state), moment
+    )
+
+  def _rates(self, state: SearchState) -> DropRates:
+    if self._stage.skip_dropout is None:
+      return DropRates()
+    epochs = self._config.search.epochs
+    per_epoch = self._total // epochs
+    warmup = self._warmup / per_epoch
+    return DropRates(skip=skip_dropout_rate(self._stage.skip_dropout, state.step // per_epoch, warmup, epochs))
+
+  def order_keys(self, state: SearchState) -> jax.Array:
+    """The random keys of the order of the two splits: the weights' first."""
+    return jnp.stack([jax.random.split(jax.random.fold_in(state.key, split))[0] for split in (TRAIN, VALIDATION)])
+
+  def _batch(self, state: SearchState, batches: input_pipeline.StepBatches, split: jax.Array | int) -> Batch:
+    """This device's shard of a phase's batch at `state.step`."""
+    augment_key = jax.random.split(jax.random.fold_in(state.key, split))[1]
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(augment_key, state.step))
+    size = self._config.search.batch_size
+    images, labels = batches.batch(augment_key, state.step, 1 - split, size, self._config, self._sharding)
+    return Batch(augment.normalize(images, *self._statistics), labels, dropout_key)
+
+  def _unroll(self, carry: Carry, gradient: Gradient, batches: input_pipeline.StepBatches) -> Carry:
+    """UNROLL: the weights after one virtual step."""
+    search, state = self._config.search, carry.state
+    momentum, rate = optax.tree.get(state.opt_state, "trace"), self._inner_rate(state.step)
+    unrolled = hypergradient.unrolled_params(
+      gradient.params, state.params, momentum, rate, search.momentum, search.weight_decay
+    )
+    return carry._replace(unrolled=unrolled)
+
+  def _update_alphas(self, carry: Carry, gradient: Gradient, batches: input_pipeline.StepBatches) -> Carry:
+    """ALPHAS: one step of Adam; in order 2 on the gradient through the unrolled weights."""
+    state, by_alphas = carry.state, gradient.alphas
+    if carry.unrolled is not None:
+      train = functools.partial(self._loss, state, self._batch(state, batches, TRAIN), TRAIN)
+      correct = hypergradient.CORRECTIONS["unrolled"]
+      correction = self._devices.mean(correct(train, state.params, state.alphas, gradient.params))
+      rate = self._inner_rate(state.step)
+      by_alphas = jax.tree.map(lambda g, c: g - rate * c, by_alphas, correction)
+    norms = {name: optax.tree.norm(g).astype(jnp.float32) for name, g in by_alphas.items()}
+    summed = jax.tree.map(jnp.add, carry.sums.alpha_gradients, norms)
+    return carry._replace(
+      state=self.apply_alpha_gradient(state, by_alphas), sums=carry.sums._replace(alpha_gradients=summed)
+    )
+
+  def _update_weights(self, carry: Carry, gradient: Gradient, batches: input_pipeline.StepBatches) -> Carry:
+    """WEIGHTS: one step of SGD; ends the step."""
+    state = self.apply_weight_gradient(carry.state, gradient.params, gradient.batch_stats)
+    return carry._replace(state=state.replace(step=state.step + 1))
+
+  def apply_alpha_gradient(self, state: SearchState, gradient: dict[str, Alphas]) -> SearchState:
+    """The state after the alphas moved by a gradient."""
+    optimizer = self._alpha_optimizer(state.mask)
+    updates, alpha_opt_state = optimizer.update(gradient, state.alpha_opt_state, state.alphas)
+    return state.replace(alphas=optax.apply_updates(state.alphas, updates), alpha_opt_state=alpha_opt_state)
+
+  def apply_weight_gradient(self, state: SearchState, gradient: Tree, batch_stats: Tree) -> SearchState:
+    """The state after the weights moved by a gradient; batch statistics move here alone."""
+    updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(params=params, opt_state=opt_state, batch_stats=batch_stats)
+
+  def _inner_rate(self, step: jax.Array) -> Any:
+    search = self._config.search
+    return self._rate(step) if search.inner_learning_rate is None else search.inner_learning_rate
+
+  def _alpha_optimizer(self, mask: dict[str, Alphas]) -> optax.GradientTransformation:
+    return optimizers.search_alphas(self._config, self._stage.alpha_learning_rate(self._total), mask)

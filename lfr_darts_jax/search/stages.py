@@ -1,0 +1,113 @@
+"""Builds what a stage of a search needs: its supernet, its steps, its batches, the state in which it starts."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from lfr_darts_jax.data import datasets, input_pipeline
+from lfr_darts_jax.models.network import Network, loops, supernet
+from lfr_darts_jax.runtime.distributed import Devices
+from lfr_darts_jax.search import growth, plans
+from lfr_darts_jax.search.bilevel import SearchSteps
+from lfr_darts_jax.search.state import Alphas, SearchPosition, SearchState
+from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
+from lfr_darts_jax.training.evaluate import evaluate
+
+ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
+
+At = tuple[SearchPosition, SearchState]
+
+
+class Stages:
+  """The stages of one search.
+
+  Attributes:
+    plan: of the search.
+    total: steps of every stage.
+    loops: whether mixed cells loop over their edges, so that pruning needs no other program.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, dataset: datasets.Dataset, devices: Devices):
+    """Opens the train split; nothing is computed.
+
+    Raises:
+      UsageError: where the data or the image size do not bear the config.
+    """
+    self._config, self._devices = config, devices
+    self.plan, self.loops = plans.make(config), loops(config.network.edges)
+    images, search = dataset.train_images, config.search
+    self._splits = datasets.search_splits(images, config.data.search_fraction, search.batch_size, config.seed)
+    self.total = plans.steps_per_stage(config, images)
+    self._data = input_pipeline.open_split(dataset.train, config, devices)
+    self._statistics = self._data.statistics()
+    for stage in self.plan.stages:
+      supernet(config, stage.layout, self.plan.cells)
+
+  def network(self, position: SearchPosition) -> Network:
+    """The supernet."""
+    stage = self.plan.stages[position.stage]
+    return supernet(self._config, stage.layout, position.built, skip_unweighted=bool(stage.rounds))
+
+  def steps(self, position: SearchPosition) -> SearchSteps:
+    """Its steps."""
+    stage = self.plan.stages[position.stage]
+    return SearchSteps(self._config, self.network(position), stage, self.total, self._statistics, self._devices)
+
+  def batches(self, position: SearchPosition, retries: int) -> input_pipeline.BatchIterator:
+    """Its batches, in another order for every number of retries."""
+    search = self._config.search
+    # A stream has another order wherever the key in the state has, and skips the alphas' batches of the warm-up.
+    seed = self._config.seed, 5, position.stage, retries
+    first = 0, self.plan.stages[position.stage].warmup_steps(self.total)
+    return self._data.batches(self._splits, search.batch_size, seed, first, search.steps_per_chunk)
+
+  def initial_state(self, position: SearchPosition) -> SearchState:
+    """The state in which a stage starts, with fresh weights and alphas."""
+    stage, search = self.plan.stages[position.stage], self._config.search
+    key = jax.random.fold_in(jax.random.PRNGKey(self._config.seed), position.stage)
+    weight_key, alpha_key, step_key = jax.random.split(key, 3)
+    shape = len(edges(search.nodes)), len(search.operations)
+    keys = zip(stage.searched, jax.random.split(alpha_key, len(stage.searched)), strict=True)
+    alphas = {name: Alphas(ALPHA_SCALE * jax.random.normal(k, shape)) for name, k in keys}
+    image = jax.ShapeDtypeStruct((1, *self._data.image_shape), jnp.float32)
+    variables = self.network(position).lazy_init(weight_key, image, {n: a.operations for n, a in alphas.items()})
+    return self.steps(position).initial_state(variables, alphas, step_key)
+
+  def narrow(self, position: SearchPosition, state: SearchState, reduced: dict[str, CellSpec]) -> At:
+    """Narrows the mask of candidates; what belongs to the others stays in the state, but is skipped."""
+    operations = self._config.search.operations
+    mask = {name: m._replace(operations=jnp.array(reduced[name].mask(operations))) for name, m in state.mask.items()}
+    return position.narrowed(reduced), state.replace(mask=self._devices.replicate(mask))
+
+  def rebuild(self, position: SearchPosition, state: SearchState) -> At:
+    """The supernet of the candidates that are left, and its state, without the variables of the others."""
+    layout, cells = self.plan.stages[position.stage].layout, position.cells
+    position = dataclasses.replace(position, built=cells)
+    params = growth.drop_pruned(state.params, layout, cells)
+    batch_stats = growth.drop_pruned(state.batch_stats, layout, cells)
+    opt_state = growth.copy_matching(self.steps(position).optimizer.init(params), state.opt_state)
+    opt_state = self._devices.replicate(opt_state)
+    return position, state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
+
+  def inherit(self, position: SearchPosition, fresh: SearchState, before: SearchState) -> SearchState:
+    """The state in which a stage starts, its weights those of the stage before as far as that had them."""
+    if not self.plan.stages[position.stage].inherit:
+      return fresh
+    old, new = (stage.layout for stage in self.plan.stages[position.stage - 1 : position.stage + 1])
+    inherited = fresh.replace(
+      params=growth.inherit(fresh.params, before.params, old, new),
+      batch_stats=growth.inherit(fresh.batch_stats, before.batch_stats, old, new),
+      opt_state=growth.inherit_momentum(fresh.opt_state, before.opt_state, old, new),
+    )
+    return self._devices.replicate(inherited)
+
+  def validate(self, position: SearchPosition, state: SearchState, mixtures: dict[str, Any]) -> float:
+    """Accuracy from 0 to 1 on the images that move the alphas, with running statistics."""
+    indices, size = self._splits[1], self._config.search.batch_size
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    test = functools.partial(evaluate, self.network(position), variables, self._data, size, self._statistics)
+    return 1 - test(indices, mixtures, self._devices).error / 100

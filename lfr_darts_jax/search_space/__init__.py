@@ -1,0 +1,1 @@
+"""Cells as sets of candidates, genotypes, and their text forms."""

@@ -1,0 +1,188 @@
+"""Layered genotypes: derived cells, shallow to deep; how they are laid out, and `genotype.json`."""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+import json
+from typing import Any
+
+from lfr_darts_jax.errors import short
+from lfr_darts_jax.search_space.cell_spec import (
+  MAX_NODES,
+  NORMAL,
+  REDUCTION,
+  CellSpec,
+  GenotypeError,
+  check_name,
+  edges,
+)
+from lfr_darts_jax.search_space.operation_names import NONE, OPERATION_NAMES
+
+FORMAT, VERSION = "lfr-darts-genotype", 1
+MAX_CELLS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Genotype:
+  """A layered genotype: derived cells, shallow to deep."""
+
+  cells: tuple[CellSpec, ...]
+
+  def layout(self, layers: int) -> tuple[str, ...]:
+    """Names of the cells of a network with `layers` layers, shallow to deep.
+
+    As many cells as layers are the layers. Otherwise reductions divide the depth evenly (DARTS: at a third and two
+    thirds); one normal and one reduction cell, as DARTS has them, are repeated over three sections.
+
+    Raises:
+      GenotypeError: where the cells don't alternate between sections of one normal cell and reductions, or there are
+        fewer layers than cells.
+    """
+    kinds = [cell.kind for cell in self.cells]
+    names = [cell.name for cell in self.cells]
+    if len(names) == layers:
+      return tuple(names)
+    if sorted(kinds) == [NORMAL, REDUCTION]:
+      normal, reduction = names[kinds.index(NORMAL)], names[kinds.index(REDUCTION)]
+      names = [normal, reduction, normal, reduction, normal]
+    elif kinds != [NORMAL, *[REDUCTION, NORMAL] * (len(kinds) // 2)]:
+      raise GenotypeError(
+        f"cells: the kinds {', '.join(kinds)} can't be laid out; allowed are normal cells with one "
+        "reduction between each two, or one cell of each kind"
+      )
+    return section_layout(names, layers)
+
+  def to_json(self) -> str:
+    """The text of `genotype.json`."""
+
+    def node(cell: CellSpec, target: int) -> str:
+      return ", ".join(json.dumps([ops[0], s]) for s, t, ops in cell.connections if t == target)
+
+    lines = ",\n".join(
+      f'  {{"name": {json.dumps(c.name)}, "kind": "{c.kind}", "nodes": [\n    '
+      + ",\n    ".join(f"[{node(c, t)}]" for t in range(2, c.nodes + 2))
+      + f'], "concat": {json.dumps(list(c.concat))}}}'
+      for c in self.cells
+    )
+    return f'{{"format": "{FORMAT}", "version": {VERSION}, "cells": [\n{lines}\n]}}\n'
+
+
+def section_layout(names: Sequence[str], layers: int) -> tuple[str, ...]:
+  """Lays out normal and reduction cells in turn so that the reductions divide the depth evenly.
+
+  Args:
+    names: normal, reduction, normal, ..., normal; shallow to deep.
+    layers: depth of the network in cells.
+
+  Raises:
+    GenotypeError: where a section would be left without its normal cell.
+  """
+  sections = len(names) // 2 + 1
+  reductions = [i * layers // sections for i in range(1, sections)]
+  layout: list[str] = []
+  for layer in range(layers):
+    section = sum(r < layer for r in reductions)
+    layout.append(names[2 * section + (layer in reductions)])
+  if not set(names) <= set(layout):
+    raise GenotypeError(f"layers: {layers} are too few to hold the cells {', '.join(names)}")
+  return tuple(layout)
+
+
+def parse_json(text: str) -> Genotype:
+  """Reads `genotype.json`, which may come from anybody, as data.
+
+  Raises:
+    GenotypeError: with one line that says what is wrong.
+  """
+  try:
+    value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    if "\\u" in text:  # Alone such an escape may spell half a character.
+      json.dumps(value, ensure_ascii=False).encode()
+  except RecursionError:
+    raise GenotypeError("genotype: nested too deeply; allowed is JSON of fewer levels") from None
+  except UnicodeEncodeError:
+    raise GenotypeError("genotype: half of a surrogate pair; allowed is text that UTF-8 can express") from None
+  except ValueError as error:
+    raise GenotypeError(f"genotype: {error}; allowed is JSON") from None
+  return _from_json(value)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  value = dict(pairs)
+  if len(value) < len(pairs):
+    ((name, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+    raise ValueError(f"the key {short(name)} stands twice in one object")
+  return value
+
+
+def _refuse(constant: str) -> None:
+  raise ValueError(f"{constant} is no number of JSON")
+
+
+def _from_json(value: Any) -> Genotype:
+  if value.get("format") != FORMAT or value.get("version") != VERSION:
+    raise GenotypeError(
+      f'genotype: "format" and "version" must be "{FORMAT}" and {VERSION}, not '
+      f"{short(value.get('format'))} and {short(value.get('version'))}"
+    )
+  entries = value.get("cells")
+  if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_CELLS:
+    raise GenotypeError(f'genotype: "cells" must be a list of 1 to {MAX_CELLS} cells')
+  cells: list[CellSpec] = []
+  for i, entry in enumerate(entries):
+    if not isinstance(entry, dict):
+      raise GenotypeError(f"cells[{i}]: {short(entry)} is not an object")
+    unknown = set(entry) - {"name", "kind", "nodes", "concat"}
+    if unknown:
+      raise GenotypeError(f"cells[{i}]: unknown key {short(min(unknown))}; allowed are name, kind, nodes, concat")
+    name = check_name(entry.get("name"))
+    if name in [cell.name for cell in cells]:
+      raise GenotypeError(f"cells[{i}].name: {short(name)} names an earlier cell too")
+    nodes = entry.get("nodes")
+    if not isinstance(nodes, list):
+      raise GenotypeError(f"cells[{i}].nodes: {short(nodes)} is not a list of nodes")
+    cells.append(derived_cell(name, entry.get("kind"), nodes, entry.get("concat")))
+  return Genotype(tuple(cells))
+
+
+def derived_cell(name: str, kind: Any, nodes: Sequence[Any], concat: Any) -> CellSpec:
+  """Makes a derived cell of what was parsed.
+
+  Args:
+    name: of the cell.
+    kind: of the cell.
+    nodes: for every node its [operation, source] pairs.
+    concat: the states whose features are the output.
+
+  Raises:
+    GenotypeError: where it is no cell.
+  """
+  if kind not in (NORMAL, REDUCTION):
+    raise GenotypeError(f"{name}.kind: {short(kind)}; allowed are {NORMAL}, {REDUCTION}")
+  if not 1 <= len(nodes) <= MAX_NODES:
+    raise GenotypeError(f"{name}.nodes: {len(nodes)} nodes; allowed are 1 to {MAX_NODES}")
+  chosen: dict[tuple[int, int], tuple[str, ...]] = {}
+  for target, node in enumerate(nodes, 2):
+    if not isinstance(node, (list, tuple)) or not node:
+      raise GenotypeError(f"{name}: node {target} must list at least one [operation, source]")
+    for pair in node:
+      if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise GenotypeError(f"{name}: node {target} has {short(pair)}, which is no [operation, source]")
+      operation, state = pair
+      if not isinstance(operation, str) or operation not in OPERATION_NAMES or operation == NONE:
+        known = ", ".join(name for name in OPERATION_NAMES if name != NONE)
+        raise GenotypeError(f"{name}: node {target} names the operation {short(operation)}; allowed are {known}")
+      if type(state) is not int or not 0 <= state < target:
+        raise GenotypeError(f"{name}: node {target} reads state {short(state)}; allowed are 0 to {target - 1}")
+      if (state, target) in chosen:
+        raise GenotypeError(f"{name}: node {target} reads state {state} twice; one operation per edge is allowed")
+      chosen[state, target] = (operation,)
+  last = len(nodes) + 1
+  if (
+    not isinstance(concat, (list, tuple))
+    or not concat
+    or not all(type(c) is int and 2 <= c <= last for c in concat)
+    or len(set(concat)) != len(concat)
+  ):
+    raise GenotypeError(f"{name}.concat: {short(concat)}; allowed are distinct states out of 2 to {last}")
+  return CellSpec(name, kind, tuple(chosen.get(edge, ()) for edge in edges(len(nodes))), tuple(concat))

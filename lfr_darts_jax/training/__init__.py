@@ -1,0 +1,1 @@
+"""Final training and test, losses and optimizers."""
