@@ -27,24 +27,17 @@ def chunk_spec(chunk: Chunk) -> Any:
   return REPLICATED if isinstance(chunk, InMemoryChunk) else streamed
 
 
-def compile_steps(
-  take: Callable[..., Any], devices: Devices, state: Any, chunk: Chunk
-) -> Callable[[Any, Chunk, int], Any]:
+def compile_steps(take: Callable[..., Any], devices: Devices, state: Any, chunk: Chunk) -> jax.stages.Compiled:
   """Compiles what takes the steps of a chunk, for arguments of these shapes; nothing is computed.
 
   Args:
-    take: from a state, a chunk and the number of the last step to the state after it, and sums.
+    take: from a state, a chunk and the number of the last step, an int32 on the devices, to the next state and sums.
     devices: that share every batch.
     state: donated when the result is called.
     chunk: what it needs of the data.
-
-  Returns:
-    The compiled function.
   """
   steps = devices.shard_map(take, REPLICATED, chunk_spec(chunk), REPLICATED)
-  on_devices = lambda stop: devices.replicate(np.int32(stop))
-  compiled = jax.jit(steps, donate_argnums=0).lower(state, chunk, on_devices(0)).compile()
-  return lambda state, chunk, stop: compiled(state, chunk, on_devices(stop))
+  return jax.jit(steps, donate_argnums=0).lower(state, chunk, devices.replicate(np.int32(0))).compile()
 
 
 def run_steps(

@@ -9,6 +9,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from lfr_darts_jax.data import augment, input_pipeline
@@ -231,7 +232,7 @@ class SearchSteps:
     """
     if not self.compiled:
       self.compile(state, chunk)
-    return self._compiled(state, chunk, stop)
+    return self._compiled(state, chunk, self._devices.replicate(np.int32(stop)))
 
   def _take_steps(self, state: SearchState, chunk: input_pipeline.Chunk, stop: jax.Array) -> tuple[SearchState, Sums]:
     sums = Sums(jnp.zeros(2), jnp.zeros(2), jnp.zeros(2), dict.fromkeys(self._stage.searched, jnp.float32(0)))

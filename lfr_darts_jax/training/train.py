@@ -7,6 +7,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from lfr_darts_jax.data import augment, datasets, input_pipeline
@@ -99,7 +100,7 @@ class TrainSteps:
     params = variables["params"]
     return TrainState(jnp.int32(0), params, variables["batch_stats"], self._optimizer.init(params), step_key)
 
-  def compile(self, state: TrainState, chunk: input_pipeline.Chunk) -> Any:
+  def compile(self, state: TrainState, chunk: input_pipeline.Chunk) -> jax.stages.Compiled:
     """`chunk` for arguments of these shapes, compiled: from state, chunk and stop to state and sums."""
     return input_pipeline.compile_steps(self.chunk, self._devices, state, chunk)
 
@@ -195,7 +196,7 @@ class Training:
     self._restored = None
     if int(state.step):
       self._session.progress.say(f"continuing the training at update {int(state.step)} of {self.steps.total}")
-    compiled = None
+    compiled: jax.stages.Compiled | None = None
     while int(state.step) < self.steps.total:
       with contextlib.closing(self._batches()) as batches:
         try:
@@ -203,7 +204,8 @@ class Training:
             stop = self._chunk_end(start)
             chunk = batches.chunk(start, stop)
             compiled = compiled or self._compile(state, chunk)
-            result = self._session.run_chunk("train", start, stop, lambda: compiled(state, chunk, stop))
+            last = self._devices.replicate(np.int32(stop))
+            result = self._session.run_chunk("train", start, stop, lambda: compiled(state, chunk, last))
             state = result.state
             for hook in (self._check, self._log, self._save):
               hook(result)
@@ -237,7 +239,7 @@ class Training:
     size = self._config.train.steps_per_chunk
     return min((start // size + 1) * size, self.steps.total)
 
-  def _compile(self, state: TrainState, chunk: input_pipeline.Chunk) -> Any:
+  def _compile(self, state: TrainState, chunk: input_pipeline.Chunk) -> jax.stages.Compiled:
     return self._session.wait(
       f"compiling the training of {self._layers} layers",
       lambda: self.steps.compile(state, chunk),
