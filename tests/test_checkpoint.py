@@ -270,7 +270,7 @@ def test_where_none_in_a_store_is_whole_nothing_is_touched(three, bucket, config
   for step in ("1", "2", "5"):
     damage.flip(damage.largest(three / step))
   paths.put(three, bucket)
-  paths.write(bucket / ".7.unfinished", b"")
+  paths.write_atomically(bucket / ".7.unfinished", b"")
   with pytest.raises(UsageError, match=f"no checkpoint in {bucket} is whole"):
     Checkpoints(bucket, config).restore(shapes, print)
   assert steps(bucket) == [".7.unfinished", "1", "2", "5"]

@@ -134,6 +134,6 @@ def test_the_first_chunk_of_every_program_is_traced(tmp_path):
 
 
 def test_nothing_is_traced_unless_asked(tmp_path):
-  with Profiler(tmp_path, False).dispatch("train"):
+  with Profiler(tmp_path, False).trace("train"):
     pass
   assert not (tmp_path / "profile").exists()

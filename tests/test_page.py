@@ -1,6 +1,7 @@
 import html.parser
 import json
 import re
+import types
 
 from PIL import Image
 import pytest
@@ -48,7 +49,7 @@ def test_a_finished_run_shows_everything(finished):
       assert image.size[0] > 300
   assert "91,866" not in text  # The costs are those of the genotype, not what result.json says.
   assert "<dt>files left out</dt><dd>3</dd>" in text
-  assert "3 min 05 s" in text and "to 5 after update 20 (dashed)" in text
+  assert "3 min 05 s" in text and "to 5 after step 20 (dashed)" in text
   assert text.count('<img src="data:image/png') == len(re.findall(r"said <strong>", text)) > 5
 
 
@@ -114,11 +115,9 @@ def test_hostile_text_makes_no_markup_and_leaves_no_folder(tmp_path):
 
 
 def test_confused_pairs_and_matrix_by_hand():
-  result = {
-    "class_names": ["a", "b", "c"],
-    "confusion": [[3, 1, 0], [2, 2, 0], [0, 0, 0]],
-    "class_errors": [25.0, 50.0, None],
-  }
+  result = types.SimpleNamespace(
+    class_names=["a", "b", "c"], confusion=[[3, 1, 0], [2, 2, 0], [0, 0, 0]], class_errors=[25.0, 50.0, None]
+  )
   assert page.confused_pairs(result) == [
     {"true": "b", "said": "a", "count": 2, "share": 50.0},
     {"true": "a", "said": "b", "count": 1, "share": 25.0},

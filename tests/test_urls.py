@@ -19,7 +19,7 @@ from tests.test_main import ROOT, TINY, call, command
   "url,words",
   [
     ("gs://no_bucket/run", "workdir: gs://no_bucket/run can't be written"),
-    ("s3://bucket/run", "s3://bucket/run: needs the package s3fs, which is not there; pip install s3fs"),
+    ("s3://bucket/run", "s3://bucket/run: needs the package s3fs, which is missing; pip install s3fs"),
   ],
 )
 def test_a_url_that_cannot_be_written_is_one_line_and_status_2(store, url, words):
@@ -67,8 +67,8 @@ def test_killed_on_the_way_it_ends_like_a_run_in_a_directory(tmp_path, bucket):
   assert done.returncode == 0 and "continuing the search at" in done.stdout, done.stderr
   assert start_and_stop(signal.SIGTERM, "checkpoints", bucket, *arguments) == 128 + signal.SIGTERM
   # As if it had been killed once more, while a checkpoint was on its way.
-  paths.write(bucket / "checkpoints" / ".44.unfinished", b"")
-  paths.write(bucket / "checkpoints" / "44" / "meta.json", b"{}")
+  paths.write_atomically(bucket / "checkpoints" / ".44.unfinished", b"")
+  paths.write_atomically(bucket / "checkpoints" / "44" / "meta.json", b"{}")
   done = call(f"--workdir={bucket}", *arguments)
   assert done.returncode == 0 and done.stderr == "", done.stderr
   assert (

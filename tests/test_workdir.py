@@ -109,7 +109,7 @@ def test_a_config_in_a_store(config, bucket):
   workdirs.claim(bucket, flat, {}, "second")
   workdirs.check(bucket, flat | {"train.epochs": 9})
   assert workdirs.commands(bucket) == ("first", "second")
-  paths.write(bucket / workdirs.CHECKPOINTS / "5" / "meta.json", b"")
+  paths.write_atomically(bucket / workdirs.CHECKPOINTS / "5" / "meta.json", b"")
   with pytest.raises(UsageError, match=r"config.train.epochs: 9, before 1"):
     workdirs.check(bucket, flat | {"train.epochs": 9})
 
