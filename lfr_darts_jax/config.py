@@ -152,7 +152,7 @@ FIELDS: dict[str, Field] = {
     "network.batch_norm_group": _integer(None, 2, "images whose batch norms' statistics are taken together; None: the whole batch, over all devices, as DARTS; groups that lie on one device need no communication (Hoffer et al. 2017)", 65536, optional=True),
     "network.remat": _flag(False, "whether the backward pass computes the inside of every cell anew, which saves memory and costs time; our choice"),
     "network.depthwise": _choice("auto", ("auto", "shifts", "conv"), "depthwise convolutions as shifted multiply-adds or by XLA's convolution; auto: shifts on the CPU"),
-    "network.edges": _choice("auto", ("auto", "scan", "unroll"), "whether a mixed cell loops over its edges; auto: on the CPU"),
+    "network.edges": _choice("auto", ("auto", "scan", "star", "unroll"), "how cells are computed; scan: mixed ones edge by edge in a loop; star: all edges that leave a state at once; unroll: as DARTS writes them; auto: scan on the CPU, star elsewhere"),
 
     "train.epochs": _integer(600, 1, "DARTS, on ImageNet 250"),
     "train.batch_size": _integer(96, 2, "DARTS", 65536),

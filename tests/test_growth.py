@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from lfr_darts_jax.models import edge_stacks
 from lfr_darts_jax.search import bilevel, growth, pruning, relaxation
 from lfr_darts_jax.search.state import Alphas
 from lfr_darts_jax.training import optimizers
@@ -27,13 +28,8 @@ def pruned_pair(config, supernet, edges):
   # One edge loses all, as in a derived cell.
   cells = tuple(dataclasses.replace(c, candidates=((), *c.candidates[1:])) for c in cells)
   network = net.network.clone(cells=cells)
-  params = growth.drop_pruned(state.params, network.layout, cells)
   after = bilevel.SearchSteps(config, network, stage(net), 20, STATISTICS)
-  pruned = state.replace(
-    params=params,
-    batch_stats=growth.drop_pruned(state.batch_stats, network.layout, cells),
-    opt_state=growth.copy_matching(after.optimizer.init(params), state.opt_state),
-  )
+  pruned = jax.tree.map(jnp.asarray, growth.narrow(state, network.layout, net.network.cells, cells))
   return net, network, state, pruned, steps, after, chunk
 
 
@@ -58,7 +54,7 @@ def test_pruning_preserves_the_function(config, supernet, edges, precision, tole
     loss, (statistics, *_) = run(net.network, state)
     pruned_loss, (pruned_statistics, *_) = run(network, pruned)
     np.testing.assert_allclose(pruned_loss, loss, rtol=tolerance)
-    kept = growth.drop_pruned(statistics, network.layout, network.cells)
+    kept = growth.drop_pruned(statistics, network.layout, net.network.cells, network.cells)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), pruned_statistics, kept)
 
 
@@ -76,7 +72,7 @@ def test_the_next_update_has_the_survivors_momentum(x64, config, supernet):
     return optax.tree.get(optimizer.update(gradient, state.opt_state, state.params)[1], "trace")
 
   whole, survivors = step(net.network, state), step(network, pruned)
-  expected = growth.drop_pruned(whole, network.layout, network.cells)
+  expected = growth.drop_pruned(whole, network.layout, net.network.cells, network.cells)
   assert optax.tree.norm(survivors) > 0.1
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), survivors, expected)
 
@@ -93,18 +89,19 @@ def test_to_skip_what_was_pruned_is_to_be_without_it(x64, config, supernet, orde
   close = lambda a, b: jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-8, atol=1e-10), a, b)
   close(sums, own_sums)
   close(whole.alphas, own.alphas)
-  restrict = lambda variables: growth.drop_pruned(variables, network.layout, network.cells)
+  restrict = lambda variables: growth.drop_pruned(variables, network.layout, net.network.cells, network.cells)
   close((restrict(whole.params), restrict(whole.batch_stats)), (own.params, own.batch_stats))
   # What was passed over has not seen the batches.
-  kernel = lambda state: state.batch_stats["layer_0"]["edge_0_2"]
+  kernel = lambda state: edge_stacks.unstack(net.network.cells[0], state.batch_stats["layer_0"])["edge_0_2"]
   close(kernel(whole), kernel(state))
 
 
 def test_schedule_counts_go_on_through_pruning(config, supernet):
-  _, _, state, pruned, steps, after, chunk = pruned_pair(config, supernet, "scan")
+  net, network, state, pruned, steps, after, chunk = pruned_pair(config, supernet, "scan")
   moved, _ = steps.run(jax.tree.map(jnp.array, state), chunk, 2)
   assert optax.tree.get(moved.opt_state, "count") == 2
-  grafted = growth.copy_matching(after.optimizer.init(pruned.params), moved.opt_state)
+  grafted = growth.narrow(moved, network.layout, net.network.cells, network.cells).opt_state
+  assert jax.tree.structure(grafted) == jax.tree.structure(after.optimizer.init(pruned.params))
   assert optax.tree.get(grafted, "count") == 2
 
 
@@ -157,14 +154,14 @@ def test_inherited_parameters_are_bit_equal_and_the_rest_is_fresh(nets):
   equal(got["layer_3"], new.params["layer_3"])
   equal(got["classifier"], new.params["classifier"])
   # The reduction moved from place 1 to 2 with all its weights, as its input has as many features as before.
-  edges = [part for part in got["layer_2"] if part.startswith("edge")]
+  edges = [part for part in got["layer_2"] if part.startswith("stride")]
   assert edges
   equal({p: got["layer_2"][p] for p in edges}, {p: old.params["layer_1"][p] for p in edges})
   # A copy of n0 reads n0's eight features where n0 reads the stem's twelve: its preprocessing starts fresh.
   equal(got["layer_1"]["preprocess1"], new.params["layer_1"]["preprocess1"])
   equal(
-    {p: v for p, v in got["layer_1"].items() if p.startswith("edge")},
-    {p: v for p, v in old.params["layer_0"].items() if p.startswith("edge")},
+    {p: v for p, v in got["layer_1"].items() if p.startswith("stride")},
+    {p: v for p, v in old.params["layer_0"].items() if p.startswith("stride")},
   )
 
 

@@ -95,4 +95,4 @@ def test_a_new_operation_is_one_module_and_one_row(monkeypatch, supernet):
   mixtures = {name: jnp.ones(a.shape) / 3 for name, a in net.mixtures().items()}
   variables = {"params": net.params, "batch_stats": net.batch_stats}
   assert net.network.apply(variables, net.images, mixtures).logits.shape == (4, 3)
-  assert net.params["layer_1"]["edge_0_2"]["conv_1x1"]["Dense_0"]["kernel"].shape == (8, 8)
+  assert net.params["layer_1"]["stride_2"]["conv_1x1"]["Dense_0"]["kernel"].shape[1:] == (8, 8)

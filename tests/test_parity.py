@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lfr_darts_jax.config import DARTS_OPERATIONS
+from lfr_darts_jax.models import edge_stacks
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.models.operations import LayerSettings
 from lfr_darts_jax.search.relaxation import Moment, softmax
@@ -63,13 +64,17 @@ def search_path(name):
   }[name]
 
 
-def unflatten(leaves):
+def unflatten(leaves, network):
+  """A network's variables from the leaves by path, a subtree per edge."""
   tree = {}
   for path, leaf in leaves.items():
     node = tree
     for part in path[:-1]:
       node = node.setdefault(part, {})
     node[path[-1]] = jnp.asarray(leaf)
+  cells = {cell.name: cell for cell in network.cells}
+  for i, name in enumerate(network.layout):
+    tree[f"layer_{i}"] = edge_stacks.stack(cells[name], tree[f"layer_{i}"])
   return tree
 
 
@@ -79,15 +84,16 @@ def test_supernet_equals_the_original(x64, edges):
   shapes = [shape[shape > 0] for shape in data["shapes"]]
   ends = np.cumsum([np.prod(shape) for shape in shapes])
 
-  def ours(values):
-    parts = [v.reshape(shape) for v, shape in zip(np.split(values, ends[:-1]), shapes, strict=True)]
-    named = zip(map(search_path, data["names"]), parts, strict=True)
-    return unflatten({path: kernel(v) if v.ndim > 1 else v for path, v in named})
-
   cells = tuple(CellSpec.full(k, k, 4, DARTS_OPERATIONS) for k in ("normal", "reduction"))
   network = Network(
     ("normal", "reduction", "reduction"), cells, DARTS_OPERATIONS, 2, 3, LayerSettings(True), edges=edges
   )
+
+  def ours(values):
+    parts = [v.reshape(shape) for v, shape in zip(np.split(values, ends[:-1]), shapes, strict=True)]
+    named = zip(map(search_path, data["names"]), parts, strict=True)
+    return unflatten({path: kernel(v) if v.ndim > 1 else v for path, v in named}, network)
+
   alphas = {"normal": jnp.asarray(data["alphas_normal"]), "reduction": jnp.asarray(data["alphas_reduce"])}
   images, params = jnp.asarray(data["x"].transpose(0, 2, 3, 1)), ours(data["p"])
   mask = Alphas(jnp.ones((14, 8), bool))
@@ -127,7 +133,9 @@ def test_final_network_equals_a_plain_pytorch_one(x64, stem, size):
   ours = Network(formats.DARTS_V2.layout(6), formats.DARTS_V2.cells, DARTS_OPERATIONS, 4, 7, stem=stem, auxiliary=True)
   x = np.random.default_rng(0).normal(size=(3, size, size, 3))
   labels = np.array([0, 3, 6])
-  params = unflatten({torch_darts.our_path(n): _leaf(n, p.detach().numpy()) for n, p in theirs.named_parameters()})
+  params = unflatten(
+    {torch_darts.our_path(n): _leaf(n, p.detach().numpy()) for n, p in theirs.named_parameters()}, ours
+  )
   initial = ours.lazy_init(jax.random.PRNGKey(0), jax.ShapeDtypeStruct(x.shape, jnp.float64))
   assert jax.tree.structure(initial["params"]) == jax.tree.structure(params)
   statistics = jax.tree.map(lambda s: s.astype(jnp.float64), initial["batch_stats"])
@@ -146,7 +154,7 @@ def test_final_network_equals_a_plain_pytorch_one(x64, stem, size):
   np.testing.assert_allclose(outputs.logits, logits.detach(), rtol=1e-9)
   np.testing.assert_allclose(outputs.auxiliary, auxiliary.detach(), rtol=1e-9)
   np.testing.assert_allclose(value, total.item(), rtol=1e-9)
-  expected = unflatten({torch_darts.our_path(n): _leaf(n, p.grad.numpy()) for n, p in theirs.named_parameters()})
+  expected = unflatten({torch_darts.our_path(n): _leaf(n, p.grad.numpy()) for n, p in theirs.named_parameters()}, ours)
   largest = max(np.abs(g).max() for g in jax.tree.leaves(expected))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * max(np.abs(b).max(), 1e-3 * largest)),

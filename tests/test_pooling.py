@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.models.layers.pooling import avg_pool, max_pool
+from lfr_darts_jax.models.layers.pooling import avg_pool, max_pool, max_pool_by_axis
 
 
 def reference(x, stride):
@@ -13,7 +13,8 @@ def reference(x, stride):
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [7, 8])
-def test_values_and_derivatives_equal_reduce_window(x64, stride, size):
+@pytest.mark.parametrize("max_pool", [max_pool, max_pool_by_axis])
+def test_values_and_derivatives_equal_reduce_window(x64, stride, size, max_pool):
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, size, size + 1, 3)))
   np.testing.assert_array_equal(max_pool(x, stride), reference(x, stride))
   first = [jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x, stride))))(x) for f in (max_pool, reference)]
@@ -25,7 +26,8 @@ def test_values_and_derivatives_equal_reduce_window(x64, stride, size):
   np.testing.assert_allclose(jnp.sum(jax.grad(penalty)(x) * direction), numeric, rtol=1e-6)
 
 
-def test_first_maximum_takes_the_gradient():
+@pytest.mark.parametrize("max_pool", [max_pool, max_pool_by_axis])
+def test_first_maximum_takes_the_gradient(max_pool):
   gradient = jax.grad(lambda x: max_pool(x, 2)[0, 1, 1, 0])(jnp.ones((1, 4, 4, 1)))
   # The window of output (1, 1) starts at pixel (1, 1).
   expected = np.zeros((4, 4))

@@ -222,21 +222,18 @@ def test_the_metadata_of_a_checkpoint_tell_its_shapes(tiny, tmp_path):
       job._shapes({"position": position, "least_entropy": least})
 
 
-@pytest.mark.parametrize("edges,programs", [("scan", 1), pytest.param("unroll", 2, marks=pytest.mark.slow)])
-def test_pruning_takes_another_program_only_where_edges_are_written_out(tiny, tmp_path, monkeypatch, edges, programs):
+@pytest.mark.parametrize("edges", ["scan", *(pytest.param(e, marks=pytest.mark.slow) for e in ("star", "unroll"))])
+def test_pruning_takes_no_other_program(tiny, tmp_path, monkeypatch, edges):
   tiny.network.edges = edges
   compile_one, compiled = bilevel.SearchSteps.compile, []
 
   def count(self, state, chunk):
-    left = sum(int(mask.operations.sum()) for mask in state.mask.values())
-    compiled.append((left, len(jax.tree.leaves(state.params))))
+    compiled.append(sum(int(mask.operations.sum()) for mask in state.mask.values()))
     compile_one(self, state, chunk)
 
   monkeypatch.setattr(bilevel.SearchSteps, "compile", count)
   assert all(cell.derived for cell in search(tiny, tmp_path).cells)
-  assert len(compiled) == 5 * programs
-  for before, *pruned in zip(*[iter(compiled)] * programs, strict=True):
-    assert before[0] == compiled[0][0] and all(after[0] < before[0] and after[1] < before[1] for after in pruned)
+  assert len(compiled) == 5 and len(set(compiled)) == 1
 
 
 @pytest.mark.slow

@@ -11,9 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lfr_darts_jax.models.edge_stacks import edge_name
 from lfr_darts_jax.models.operations import OPERATIONS, FactorizedReduce, LayerSettings, Operation, ReluConvNorm
 from lfr_darts_jax.runtime.distributed import WHOLE_BATCH, BatchSharding
-from lfr_darts_jax.search_space.cell_spec import REDUCTION, CellSpec, edges
+from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
 from lfr_darts_jax.search_space.operation_names import SKIP_CONNECT
 
 CHOSEN = (1.0,)  # The mixture of a derived edge, which has one operation.
@@ -46,11 +47,6 @@ def drop(
   return jnp.where(sharding.local_shard(mask), x / (1 - rate), 0).astype(x.dtype)
 
 
-def edge_name(source: int, target: int) -> str:
-  """Name of an edge's subtree of variables."""
-  return f"edge_{source}_{target}"
-
-
 class MixedOp(nn.Module):
   """Weighted sum of the candidate operations of one edge.
 
@@ -68,7 +64,12 @@ class MixedOp(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, weights: jax.Array | Sequence[float], train: bool, rates: DropRates = NO_DROP
+    self,
+    x: jax.Array,
+    weights: jax.Array | Sequence[float],
+    train: bool,
+    rates: DropRates = NO_DROP,
+    key: jax.Array | None = None,
   ) -> jax.Array:
     """Mixes the candidates (DARTS, equation 2).
 
@@ -78,15 +79,19 @@ class MixedOp(nn.Module):
         does the sum.
       train: whether batch norms use and update the batch's statistics.
       rates: of dropout.
+      key: of dropout on a skip_connect.
     """
-    outputs = (self.output(name, i, x, train, rates) for i, name in enumerate(self.candidates))
+    outputs = (self.output(name, i, x, train, rates, key) for i, name in enumerate(self.candidates))
     return sum(weight * y for weight, y in zip(weights, outputs, strict=True)).astype(x.dtype)
 
-  def output(self, name: str, index: int, x: jax.Array, train: bool, rates: DropRates) -> jax.Array:
+  def output(
+    self, name: str, index: int, x: jax.Array, train: bool, rates: DropRates, key: jax.Array | None
+  ) -> jax.Array:
     """Output of one candidate."""
     y = self.evaluate(OPERATIONS[name](self.channels, self.stride, self.settings, name=name), index, x, train)
     if name == SKIP_CONNECT and self.stride == 1 and train and rates.skip is not None:
-      y = drop(y, rates.skip, self.make_rng("dropout"), self.settings.sharding)
+      assert key is not None
+      y = drop(y, rates.skip, key, self.settings.sharding)
     return y
 
   def evaluate(self, operation: Operation, index: int, x: jax.Array, train: bool) -> jax.Array:
@@ -149,9 +154,10 @@ class Cell(nn.Module):
     Returns:
       Inputs and nodes.
     """
+    skip_keys = self.skip_keys(rates)
     for target in range(2, self.spec.nodes + 2):
       into = [connection for connection in self.spec.connections if connection[1] == target]
-      outputs = (self.edge(*connection, states, mixture, train, rates) for connection in into)
+      outputs = (self.edge(*connection, states, mixture, train, rates, skip_keys) for connection in into)
       states = [*states, sum(outputs, jnp.zeros((), states[0].dtype))]
     return states
 
@@ -164,11 +170,13 @@ class Cell(nn.Module):
     mixture: jax.Array | None,
     train: bool,
     rates: DropRates,
+    skip_keys: jax.Array | None,
   ) -> jax.Array:
     """What an edge adds to its target."""
     op = self.mixed_op(source, candidates, edge_name(source, target))
-    row = edges(self.spec.nodes).index((source, target))
-    y = op(states[source], CHOSEN if mixture is None else mixture[row][self.columns(candidates)], train, rates)
+    row = self.row(source, target)
+    weights = CHOSEN if mixture is None else mixture[row][self.columns(candidates)]
+    y = op(states[source], weights, train, rates, None if skip_keys is None else skip_keys[row])
     identity = candidates == (SKIP_CONNECT,) and op.stride == 1
     if train and rates.path is not None and not identity:
       y = drop(y, rates.path, self.make_rng("dropout"), self.settings.sharding, per_sample=True)
@@ -176,8 +184,15 @@ class Cell(nn.Module):
 
   def mixed_op(self, source: int, candidates: tuple[str, ...], name: str | None = None) -> MixedOp:
     """The mixed op of an edge; those out of a reduction cell's inputs are strided."""
-    stride = 2 if self.spec.kind == REDUCTION and source < 2 else 1
-    return MixedOp(candidates, self.channels, stride, self.settings, name=name)
+    return MixedOp(candidates, self.channels, self.spec.stride(source), self.settings, name=name)
+
+  def skip_keys(self, rates: DropRates) -> jax.Array | None:
+    """`[edges, ...]` keys of dropout on skip_connects, by edge, so that all forms of the cell drop the same."""
+    return None if rates.skip is None else jax.random.split(self.make_rng("dropout"), len(self.spec.candidates))
+
+  def row(self, source: int, target: int) -> int:
+    """An edge's row of the mixture."""
+    return edges(self.spec.nodes).index((source, target))
 
   def columns(self, candidates: tuple[str, ...]) -> jax.Array:
     """Where the candidates stand among the operations."""

@@ -12,12 +12,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lfr_darts_jax.models.cell import NO_DROP, Cell, DropRates, MixedOp, edge_name
+from lfr_darts_jax.models import edge_stacks
+from lfr_darts_jax.models.cell import NO_DROP, Cell, DropRates, MixedOp
+from lfr_darts_jax.models.edge_stacks import Connection, having, stack_name
 from lfr_darts_jax.models.operations import Operation
-from lfr_darts_jax.search_space.cell_spec import NORMAL, edges
+from lfr_darts_jax.search_space.cell_spec import NORMAL
 
 Tree = Any
-Connection = tuple[int, int, tuple[str, ...]]
 
 
 class MaskedMixedOp(MixedOp):
@@ -52,37 +53,39 @@ class ScanCell(Cell):
     self, states: list[jax.Array], mixture: jax.Array | None, train: bool, rates: DropRates
   ) -> Sequence[jax.Array] | jax.Array:
     """See `Cell`; one compiled body for all edges of a stride."""
-    if self.is_initializing():
-      return super().nodes(states, mixture, train, rates)
-    inputs, connections = jnp.stack(states), self.spec.connections
+    inputs, skip_keys = jnp.stack(states), self.skip_keys(rates)
     if self.spec.kind == NORMAL:
       nodes = jnp.concatenate([inputs, jnp.zeros((self.spec.nodes, *inputs.shape[1:]), inputs.dtype)])
-      return self._scan(nodes, None, connections, mixture, train, rates)
+      return self._scan(nodes, None, 1, mixture, train, rates, skip_keys)
     count, batch, height, width, features = inputs.shape
     nodes = jnp.zeros((count + self.spec.nodes, batch, -(-height // 2), -(-width // 2), features), inputs.dtype)
-    nodes = self._scan(nodes, inputs, [c for c in connections if c[0] < 2], mixture, train, rates)
-    return self._scan(nodes, None, [c for c in connections if c[0] >= 2], mixture, train, rates)
+    nodes = self._scan(nodes, inputs, 2, mixture, train, rates, skip_keys)
+    return self._scan(nodes, None, 1, mixture, train, rates, skip_keys)
 
   def _scan(
     self,
     nodes: jax.Array,
     inputs: jax.Array | None,
-    connections: list[Connection],
+    stride: int,
     mixture: jax.Array | None,
     train: bool,
     rates: DropRates,
+    skip_keys: jax.Array | None,
   ) -> jax.Array:
-    """Adds every connection's output to its target; reads the sources from `inputs`, or from the nodes."""
+    """Adds the output of every connection of a stride to its target; reads the sources from `inputs`, or the nodes."""
+    connections = edge_stacks.connections(self.spec, stride)
     if not connections:
       return nodes
     union = tuple(name for name in self.operations if any(name in names for _, _, names in connections))
     op = self.mixed_op(connections[0][0], union)
+    stacks = {c: self.variables.get(c, {}).get(stack_name(stride), {}) for c in ("params", "batch_stats")}
     variables = {
-      collection: _stack([self.variables.get(collection, {}).get(edge_name(s, t), {}) for s, t, _ in connections])
-      for collection in ("params", "batch_stats")
+      c: {n: _widen(tree, having(n, connections), len(connections)) for n, tree in of.items()}
+      for c, of in stacks.items()
     }
-    weights, mask = self._weights_and_mask(connections, union, mixture)
-    keys = None if rates.skip is None else jax.random.split(self.make_rng("dropout"), len(connections))
+    rows = jnp.array([self.row(s, t) for s, t, _ in connections])
+    weights, mask = self._weights_and_mask(connections, union, None if mixture is None else mixture[rows])
+    keys = None if skip_keys is None else skip_keys[rows]
     # Without checkpointing the backward pass would keep every intermediate of every edge.
     mix = jax.checkpoint(functools.partial(_mix, op.clone(parent=None, name=None), train))
 
@@ -93,30 +96,21 @@ class ScanCell(Cell):
 
     sources, targets = (jnp.array([c[i] for c in connections]) for i in (0, 1))
     nodes, statistics = jax.lax.scan(add_edge, nodes, (sources, targets, variables, weights, mask, keys))
-    if train and self.is_mutable_collection("batch_stats"):
-      self._put_statistics(connections, union, statistics)
+    if train and self.is_mutable_collection("batch_stats") and statistics:
+      own = {n: _narrow(tree, having(n, connections), len(connections)) for n, tree in statistics.items()}
+      self.put_variable("batch_stats", stack_name(stride), own)
     return nodes
 
   def _weights_and_mask(
     self, connections: list[Connection], union: tuple[str, ...], mixture: jax.Array | None
   ) -> tuple[jax.Array | None, jax.Array | None]:
     """`[connections, len(union)]` each; None for weights of one, and where no candidate is to be skipped."""
-    weights = None
-    if mixture is not None:
-      rows = [edges(self.spec.nodes).index((s, t)) for s, t, _ in connections]
-      weights = mixture[jnp.array(rows)][:, self.columns(union)]
-      if self.skip_unweighted:
-        return weights, weights > 0
+    weights = None if mixture is None else mixture[:, self.columns(union)]
+    if weights is not None and self.skip_unweighted:
+      return weights, weights > 0
     if all(set(names) == set(union) for _, _, names in connections):
       return weights, None
     return weights, jnp.array([[name in names for name in union] for _, _, names in connections])
-
-  def _put_statistics(self, connections: list[Connection], union: tuple[str, ...], statistics: Tree) -> None:
-    for i, (source, target, names) in enumerate(connections):
-      # In a fixed order: the program's key in the compilation cache depends on it.
-      for operation in (o for o in union if o in names and o in statistics):
-        own = jax.tree.map(lambda s: jax.lax.index_in_dim(s, i, keepdims=False), statistics[operation])
-        self.put_variable("batch_stats", edge_name(source, target), {operation: own})
 
 
 # Layers of equal shapes and candidates share one trace.
@@ -132,18 +126,19 @@ def _mix(
   skip_rate: jax.Array | None,
 ) -> tuple[jax.Array, Tree]:
   op = MaskedMixedOp(op.candidates, op.channels, op.stride, op.settings, mask)
-  rngs = {} if key is None else {"dropout": key}
   mixture = (1.0,) * len(op.candidates) if weights is None else weights
   rates = NO_DROP._replace(skip=skip_rate)
-  y, updated = op.apply(variables, x, mixture, train, rates, rngs=rngs, mutable=["batch_stats"])
+  y, updated = op.apply(variables, x, mixture, train, rates, key, mutable=["batch_stats"])
   # Nothing is ever learnt from running statistics, and without derivatives they take less to trace.
   return y, jax.lax.stop_gradient(updated.get("batch_stats", {}))
 
 
-def _stack(trees: list[Tree]) -> Tree:
-  """Stacks the edges' subtrees on a leading axis; what an edge lacks is filled with zeros, which nothing reads."""
-  template: dict[str, Tree] = {}
-  for tree in trees:
-    template |= tree
-  zeros = jax.tree.map(jnp.zeros_like, template)
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *[{**zeros, **tree} for tree in trees])
+def _widen(tree: Tree, rows: list[int], count: int) -> Tree:
+  """Places a stack's rows among those of so many connections; the others are zeros, which nothing reads."""
+  put = lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype).at[jnp.array(rows)].set(leaf)
+  return tree if len(rows) == count else jax.tree.map(put, tree)
+
+
+def _narrow(tree: Tree, rows: list[int], count: int) -> Tree:
+  """What `_widen` placed."""
+  return tree if len(rows) == count else jax.tree.map(lambda leaf: leaf[jnp.array(rows)], tree)

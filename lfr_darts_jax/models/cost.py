@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lfr_darts_jax.models.cell import edge_name
+from lfr_darts_jax.models.edge_stacks import edge_name
 from lfr_darts_jax.models.layers.depthwise import DepthwiseConv
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.search_space.cell_spec import edges

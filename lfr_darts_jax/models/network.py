@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import ml_collections
 
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.models import edge_stacks
 from lfr_darts_jax.models.cell import NO_DROP, Cell, DropRates
 from lfr_darts_jax.models.cell_scan import ScanCell
+from lfr_darts_jax.models.cell_star import StarCell
 from lfr_darts_jax.models.layers.conv import convolution
 from lfr_darts_jax.models.layers.init import kernel_init
 from lfr_darts_jax.models.layers.norm import batch_norm
@@ -42,7 +44,8 @@ class Network(nn.Module):
     settings: how layers compute.
     stem: "cifar" (one convolution) or "imagenet" (three strided ones, an eighth of the resolution).
     auxiliary: whether there is an auxiliary head after the last reduction cell (computed in training only).
-    edges: the form of mixed cells: "unroll" is `cell.Cell`, "scan" `cell_scan.ScanCell`; "auto" takes that on the CPU.
+    edges: the form of cells: "unroll" is `cell.Cell`; "scan" `cell_scan.ScanCell`, where they are mixed; "star"
+      `cell_star.StarCell`; "auto" takes "scan" on the CPU and "star" elsewhere.
     remat: whether the backward pass computes the inside of every cell anew instead of keeping it; where mixed cells
       loop over their edges, derived ones of a supernet then do too.
     dtype: "bfloat16" to compute in it, else in the type of the images; parameters, statistics and logits keep theirs.
@@ -105,13 +108,15 @@ class Network(nn.Module):
     return Outputs(nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")(features), auxiliary)
 
   def _cell(self, spec: CellSpec, channels: int, reduced: bool, mixed: bool, name: str) -> Cell:
-    """The form of a layer's cell."""
+    """The form of a layer's cell; all have the same variables."""
     settings = spec, channels, reduced, self.operations, self.settings
-    if loops(self.edges) and (mixed or (self.remat and self.settings.searching)):
+    form = "unroll" if self.is_initializing() else cell_form(self.edges)
+    if form == "scan" and (mixed or (self.remat and self.settings.searching)):
       # A loop over edges recomputes by itself; other recomputation XLA's CPU backend takes for repetition and undoes.
       return ScanCell(*settings, self.skip_unweighted, name=name)
-    cell_class: Any = nn.remat(Cell, static_argnums=(4,)) if self.remat else Cell
-    return cell_class(*settings, name=name)
+    cell_class: Any = StarCell if form == "star" else Cell
+    cell_class = nn.remat(cell_class, static_argnums=(4,)) if self.remat else cell_class
+    return (cell_class if form == "star" else _on_stacks(cell_class, spec))(*settings, name=name)
 
   def layer_features(self, image_size: int) -> list[tuple[int, int]]:
     """Of every layer's output: height and width in pixels, and features.
@@ -130,6 +135,13 @@ class Network(nn.Module):
         size, channels = halved(size), 2 * channels
       features.append((size, channels * len(cells[name].concat)))
     return features
+
+
+def _on_stacks(cell_class: Any, spec: CellSpec) -> Any:
+  """A class of cells with a subtree per edge, whose variables lie in the stacks of `edge_stacks`."""
+  each = lambda of: lambda variables: {collection: of(spec, layer) for collection, layer in variables.items()}
+  collections = ("params", "batch_stats")
+  return nn.map_variables(cell_class, collections, each(edge_stacks.unstack), each(edge_stacks.stack), mutable=True)
 
 
 class ImagenetStem(nn.Module):
@@ -183,9 +195,9 @@ def _at_least_float32(x: jax.Array) -> jax.Array:
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def loops(edges: str) -> bool:
-  """Whether mixed cells loop over their edges, by `network.edges`: see `Network`."""
-  return edges == "scan" or (edges == "auto" and target.is_cpu())
+def cell_form(edges: str) -> str:
+  """The form in which mixed cells are computed, by `network.edges`: see `Network`."""
+  return edges if edges != "auto" else "scan" if target.is_cpu() else "star"
 
 
 def supernet(

@@ -15,7 +15,7 @@ import optax
 from lfr_darts_jax.data import augment, input_pipeline
 from lfr_darts_jax.models.cell import NO_DROP, DropRates
 from lfr_darts_jax.models.network import Network, with_sharding
-from lfr_darts_jax.runtime import distributed
+from lfr_darts_jax.runtime import distributed, target
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import hypergradient, penalties, plans, relaxation
 from lfr_darts_jax.search.relaxation import Moment, Relaxation
@@ -158,7 +158,7 @@ class SearchSteps:
     total: int,
     statistics: input_pipeline.Statistics,
     devices: Devices | None = None,
-    share_gradient: bool = True,
+    share_gradient: bool | None = None,
   ):
     """Prepares the steps.
 
@@ -170,7 +170,7 @@ class SearchSteps:
       statistics: mean and standard deviation of the train split, per channel.
       devices: that share every batch; None for the first one.
       share_gradient: whether all phases share one compiled gradient, by weights and alphas, which halves the time to
-        compile and wastes what a phase does not need.
+        compile and wastes what a phase does not need; None: on the CPU.
     """
     self._devices = devices or distributed.first_device()
     self._sharding = self._devices.sharding(network.settings.sharding.group)
@@ -182,7 +182,8 @@ class SearchSteps:
     self._relax = relaxation.make(config.search)
     self.optimizer = optimizers.search_weights(config, total)
     order_2 = config.search.order == 2
-    by = lambda *needed: PARAMS_AND_ALPHAS if share_gradient else needed
+    self._share = target.is_cpu() if share_gradient is None else share_gradient
+    by = lambda *needed: PARAMS_AND_ALPHAS if self._share else needed
     phases = (
       Phase(TRAIN, by("params"), False, False, self._unroll),
       Phase(VALIDATION, by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas"), order_2, True, self._update_alphas),
@@ -243,28 +244,40 @@ class SearchSteps:
 
   def search_step(self, carry: Carry, batches: input_pipeline.StepBatches) -> Carry:
     """One step: UNROLL (order 2), ALPHAS on a validation batch, WEIGHTS on a train batch; warm-up: WEIGHTS alone."""
-    weights = len(self._phases) - 1
-    first = jnp.where(carry.state.step < self._warmup, weights, 0)
-    return lax.fori_loop(first, weights + 1, functools.partial(self._take_phase, batches), carry)
+    weights, moving = len(self._phases) - 1, carry.state.step >= self._warmup
+    take = functools.partial(self._take_phase, batches)
+    if self._share:
+      return lax.fori_loop(jnp.where(moving, 0, weights), weights + 1, take, carry)
 
-  def _take_phase(self, batches: input_pipeline.StepBatches, index: jax.Array, carry: Carry) -> Carry:
-    """One gradient and what it moves; one body is compiled per distinct set that a gradient is by."""
-    sets = list(dict.fromkeys(phase.by for phase in self._phases))
-    pick = lambda values: jnp.array(values)[index]
+    def move(carry: Carry) -> Any:
+      for index in range(weights):
+        carry = take(index, carry)
+      return carry.state.alphas, carry.state.alpha_opt_state, carry.sums
+
+    stay = lambda carry: (carry.state.alphas, carry.state.alpha_opt_state, carry.sums)
+    alphas, alpha_opt_state, sums = lax.cond(moving, move, stay, carry)
+    state = carry.state.replace(alphas=alphas, alpha_opt_state=alpha_opt_state)
+    return take(weights, carry._replace(state=state, sums=sums))
+
+  def _take_phase(self, batches: input_pipeline.StepBatches, index: int | jax.Array, carry: Carry) -> Carry:
+    """One gradient and what it moves; of a traced index, one body is compiled per distinct set that one is by."""
+    sets, known = list(dict.fromkeys(phase.by for phase in self._phases)), isinstance(index, int)
+    pick = lambda values: values[index] if known else jnp.array(values)[index]
+    switch = lambda i, branches, *operands: branches[i](*operands) if known else lax.switch(i, branches, *operands)
     split, unrolled, counted = (pick([getattr(p, f) for p in self._phases]) for f in ("split", "unrolled", "counted"))
     batch, params = self._batch(carry.state, batches, split), carry.state.params
     if carry.unrolled is not None:
       params = jax.tree.map(functools.partial(jnp.where, unrolled), carry.unrolled, params)
     bodies = [functools.partial(self._gradient, by) for by in sets]
     body = pick([sets.index(phase.by) for phase in self._phases])
-    gradient = lax.switch(body, bodies, carry.state, params, batch, split)
+    gradient = switch(body, bodies, carry.state, params, batch, split)
     measured = counted * jnp.array([gradient.loss, gradient.accuracy, 1.0])
     loss, accuracy, count, norms = carry.sums
     add = lambda total, value: total.at[split].add(value)
     sums = Sums(add(loss, measured[0]), add(accuracy, measured[1]), add(count, measured[2]), norms)
     carry = carry._replace(sums=sums)
     branches = [functools.partial(phase.then, batches=batches) for phase in self._phases]
-    return lax.switch(index, branches, carry, gradient)
+    return switch(index, branches, carry, gradient)
 
   def _gradient(
     self, by: tuple[str, ...], state: SearchState, params: Tree, batch: Batch, split: jax.Array

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from lfr_darts_jax.models.cell import edge_name
+from lfr_darts_jax.models import edge_stacks
 from lfr_darts_jax.search_space.cell_spec import CellSpec
-from lfr_darts_jax.search_space.operation_names import OPERATION_NAMES
 
 Tree = Any
 Path = tuple[str, ...]
@@ -49,30 +49,34 @@ def copy_matching(new: Tree, old: Tree, source: Callable[[Path], Path | None] = 
   return jax.tree_util.tree_map_with_path(pick, new)
 
 
-def drop_pruned(variables: dict[str, Tree], layout: tuple[str, ...], cells: tuple[CellSpec, ...]) -> dict[str, Tree]:
-  """Drops the subtrees of operations that are no longer candidates; what else an edge has stays as long as it does.
+def drop_pruned(
+  variables: dict[str, Tree], layout: tuple[str, ...], before: tuple[CellSpec, ...], after: tuple[CellSpec, ...]
+) -> dict[str, Tree]:
+  """Drops the variables of operations that are no longer candidates, on the host.
 
   Args:
-    variables: parameters or batch statistics of a network.
+    variables: parameters or batch statistics of a network, or what has their structure.
     layout: its layers' cells.
-    cells: the cells after pruning.
+    before: its cells.
+    after: the cells after pruning.
 
   Returns:
     The variables of the network with these cells.
   """
-  by_name = {cell.name: cell for cell in cells}
+  whole, fewer = ({cell.name: cell for cell in cells} for cells in (before, after))
   kept = dict(variables)
   for i, name in enumerate(layout):
-    candidates = {edge_name(s, t): ops for s, t, ops in by_name[name].connections}
-    layer = {}
-    for part, subtree in variables.get(f"layer_{i}", {}).items():
-      if part.startswith("edge_"):
-        own = candidates.get(part, ())
-        subtree = {n: leaves for n, leaves in subtree.items() if n in own or (own and n not in OPERATION_NAMES)}
-      if subtree:
-        layer[part] = subtree
-    kept[f"layer_{i}"] = layer
+    if whole[name] != fewer[name]:
+      layer = jax.tree.map(np.asarray, variables.get(f"layer_{i}", {}))
+      kept[f"layer_{i}"] = edge_stacks.restack(whole[name], fewer[name], layer)
   return kept
+
+
+def narrow(state: Any, layout: tuple[str, ...], before: tuple[CellSpec, ...], after: tuple[CellSpec, ...]) -> Any:
+  """A `SearchState` without what `drop_pruned` drops: weights, statistics, momentum; the schedules' counts go on."""
+  drop = lambda tree: drop_pruned(tree, layout, before, after)
+  opt_state = optax.tree.set(state.opt_state, trace=drop(optax.tree.get(state.opt_state, "trace")))
+  return state.replace(params=drop(state.params), batch_stats=drop(state.batch_stats), opt_state=opt_state)
 
 
 def origins(old: tuple[str, ...], new: tuple[str, ...]) -> dict[int, tuple[int, bool]]:

@@ -91,7 +91,6 @@ class Search:
         start = int(state.step)
         while position.rounds < len(rounds) and start >= rounds[position.rounds][0]:
           position, state = self._prune(position, state, rounds[position.rounds][1])
-          steps = steps if self._stages.loops else None
         if start == total:
           return position, state
         stop = stage.chunk_end(start, position.rounds, total, self._chunk_size)
@@ -108,8 +107,7 @@ class Search:
     reduced = self._pruner.prune(position, state, count)
     self._logger.pruned(position.stage, int(state.step), count, list(reduced.values()))
     position, state = self._stages.narrow(position, state, reduced)
-    position = dataclasses.replace(position, rounds=position.rounds + 1)
-    return (position, state) if self._stages.loops else self._stages.rebuild(position, state)
+    return dataclasses.replace(position, rounds=position.rounds + 1), state
 
   def _derive(self, position: SearchPosition, state: SearchState, save: Save) -> At:
     """Reduces the cells of a stage to what it keeps; the variables of what goes are dropped."""

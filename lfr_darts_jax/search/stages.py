@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from lfr_darts_jax.data import datasets, input_pipeline
-from lfr_darts_jax.models.network import Network, loops, supernet
+from lfr_darts_jax.models.network import Network, supernet
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import growth, plans
 from lfr_darts_jax.search.bilevel import SearchSteps
@@ -28,7 +28,6 @@ class Stages:
   Attributes:
     plan: of the search.
     total: steps of every stage.
-    loops: whether mixed cells loop over their edges, so that pruning needs no other program.
   """
 
   def __init__(self, config: ml_collections.ConfigDict, dataset: datasets.Dataset, devices: Devices):
@@ -38,7 +37,7 @@ class Stages:
       UsageError: where the data or the image size do not bear the config.
     """
     self._config, self._devices = config, devices
-    self.plan, self.loops = plans.make(config), loops(config.network.edges)
+    self.plan = plans.make(config)
     images, search = dataset.train_images, config.search
     self._splits = datasets.search_splits(images, config.data.search_fraction, search.batch_size, config.seed)
     self.total = plans.steps_per_stage(config, images)
@@ -85,13 +84,9 @@ class Stages:
 
   def rebuild(self, position: SearchPosition, state: SearchState) -> At:
     """The supernet of the candidates that are left, and its state, without the variables of the others."""
-    layout, cells = self.plan.stages[position.stage].layout, position.cells
-    position = dataclasses.replace(position, built=cells)
-    params = growth.drop_pruned(state.params, layout, cells)
-    batch_stats = growth.drop_pruned(state.batch_stats, layout, cells)
-    opt_state = growth.copy_matching(self.steps(position).optimizer.init(params), state.opt_state)
-    opt_state = self._devices.replicate(opt_state)
-    return position, state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
+    layout = self.plan.stages[position.stage].layout
+    state = growth.narrow(state, layout, position.built, position.cells)
+    return dataclasses.replace(position, built=position.cells), self._devices.replicate(state)
 
   def inherit(self, position: SearchPosition, fresh: SearchState, before: SearchState) -> SearchState:
     """The state in which a stage starts, its weights those of the stage before as far as that had them."""

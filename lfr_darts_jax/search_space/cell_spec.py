@@ -67,6 +67,10 @@ class CellSpec:
     """Number of intermediate nodes."""
     return next(n for n in range(1, MAX_NODES + 1) if len(edges(n)) >= len(self.candidates))
 
+  def stride(self, source: int) -> int:
+    """Of the edges out of a state: 2 out of the inputs of a reduction cell, else 1."""
+    return 2 if self.kind == REDUCTION and source < 2 else 1
+
   @property
   def connections(self) -> list[tuple[int, int, tuple[str, ...]]]:
     """(source, target, candidates) of the edges that have any."""

@@ -4,14 +4,19 @@ A supernet has hundreds of batch norms, and statistics of the whole batch cost t
 lie on one device cost none (Hoffer et al., "Train longer, generalize better", 2017, call that ghost batch norm).
 """
 
-from typing import Any
+from collections.abc import Sequence
+import math
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 from lfr_darts_jax.runtime.distributed import BatchSharding
+
+MOMENTUM, EPSILON = 0.9, 1e-5  # PyTorch's defaults; its momentum of 0.1 is 0.9 here.
 
 
 class BatchNorm(nn.BatchNorm):
@@ -55,7 +60,7 @@ class BatchNorm(nn.BatchNorm):
 def batch_norm(
   x: jax.Array, train: bool, sharding: BatchSharding, affine: bool = True, name: str | None = None
 ) -> jax.Array:
-  """Applies batch norm with PyTorch's defaults: momentum 0.1 there is 0.9 here, epsilon 1e-5.
+  """Applies batch norm with PyTorch's defaults.
 
   Args:
     x: `[batch, height, width, channels]`.
@@ -65,17 +70,11 @@ def batch_norm(
     affine: whether a scale and a bias are learnt.
     name: of the module.
   """
-  axis, devices, group = sharding.axis, None, None
-  if sharding.group is not None:
-    together = sharding.group // len(x)  # Devices whose images form a group.
-    if together <= 1:
-      axis, group = None, sharding.group
-    elif axis is not None:
-      devices = [list(range(i, i + together)) for i in range(0, sharding.shards, together)]
+  axis, devices, group = _together(sharding, len(x))
   norm = BatchNorm(
     use_running_average=not train,
-    momentum=0.9,
-    epsilon=1e-5,
+    momentum=MOMENTUM,
+    epsilon=EPSILON,
     use_scale=affine,
     use_bias=affine,
     axis_name=axis,
@@ -84,3 +83,58 @@ def batch_norm(
     name=name,
   )
   return norm(x)
+
+
+def _together(sharding: BatchSharding, images: int) -> tuple[str | None, list[list[int]] | None, int | None]:
+  """Whose statistics are taken together: axis and groups of devices, and a group of this device's images."""
+  axis, devices, group = sharding.axis, None, None
+  if sharding.group is not None:
+    together = sharding.group // images  # Devices whose images form a group.
+    if together <= 1:
+      axis, group = None, sharding.group
+    elif axis is not None:
+      devices = [list(range(i, i + together)) for i in range(0, sharding.shards, together)]
+  return axis, devices, group
+
+
+class Moments(NamedTuple):
+  """Mean and variance `[groups, ...]` of the features of groups of images."""
+
+  mean: jax.Array
+  variance: jax.Array
+
+
+def moments(arrays: Sequence[jax.Array], sharding: BatchSharding) -> list[Moments]:
+  """The statistics of several batch norms: one pass over each array, and one small kernel, one collective, for all.
+
+  Args:
+    arrays: each `[batch, height, width, ...]`, of this device.
+    sharding: see `batch_norm`.
+
+  Returns:
+    Of every array, with the axes of its features, in float32 at least.
+  """
+  if not arrays:
+    return []
+  images = len(arrays[0])
+  axis, devices, group = _together(sharding, images)
+
+  def sums(x: jax.Array) -> jax.Array:
+    x = x.reshape(*x.shape[:3], -1).astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.stack([jnp.mean(x, (1, 2)), jnp.mean(x * x, (1, 2))])
+
+  joined = jnp.concatenate([sums(x) for x in arrays], axis=-1)
+  joined = joined.reshape(2, -1, group or images, joined.shape[-1]).mean(2)
+  if axis is not None:
+    joined = lax.pmean(joined, axis, axis_index_groups=devices)
+  mean, square = joined
+  both = mean, jnp.maximum(square - mean**2, 0)
+  ends = np.cumsum([math.prod(x.shape[3:]) for x in arrays])[:-1].tolist()
+  parts = zip(*(jnp.split(m, ends, axis=-1) for m in both), strict=True)
+  return [Moments(*(m.reshape(-1, *x.shape[3:]) for m in own)) for x, own in zip(arrays, parts, strict=True)]
+
+
+def running(old: dict[str, jax.Array], mean: jax.Array, variance: jax.Array) -> dict[str, jax.Array]:
+  """Running statistics `mean` and `var` after a batch of such moments, from which nothing is learnt."""
+  new = {"mean": mean, "var": variance}
+  return {k: MOMENTUM * old[k] + (1 - MOMENTUM) * lax.stop_gradient(jnp.mean(v, 0)) for k, v in new.items()}

@@ -7,19 +7,18 @@ runs average pooling's `reduce_window` on one thread; it is a depthwise convolut
 
 import functools
 
-import flax.linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
 
 from lfr_darts_jax.models.layers.depthwise import depthwise, shifted, shifts, spread
 from lfr_darts_jax.models.layers.linear_primitive import linear_primitive
+from lfr_darts_jax.runtime import target
 
 SIZE = 3
 PAD = 1
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, stride: int) -> jax.Array:
   """Maximum over 3x3 windows, padded by one; the first maximum of a window takes the gradient, as in PyTorch.
 
@@ -30,10 +29,15 @@ def max_pool(x: jax.Array, stride: int) -> jax.Array:
   Returns:
     `[batch, ceil(height / stride), ceil(width / stride), channels]`.
   """
+  return _max_pool(x, stride) if target.is_cpu() else max_pool_by_axis(x, stride)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _max_pool(x: jax.Array, stride: int) -> jax.Array:
   return _maximum(x, stride)[0]
 
 
-@max_pool.defjvp
+@_max_pool.defjvp
 def _max_pool_jvp(stride: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
   best, winner = _maximum(primals[0], stride)
   return best, _gather(tangents[0], winner, stride=stride)
@@ -96,7 +100,54 @@ def avg_pool(x: jax.Array, stride: int, method: str = "auto") -> jax.Array:
     `[batch, ceil(height / stride), ceil(width / stride), channels]`.
   """
   if not shifts(method):
-    padding = ((PAD, PAD), (PAD, PAD))
-    return nn.avg_pool(x, (SIZE, SIZE), (stride, stride), padding, count_include_pad=False).astype(x.dtype)
+    return avg_pool_by_axis(x, stride)
   sums = lambda x: depthwise(x, jnp.ones((SIZE, SIZE, 1, x.shape[-1]), x.dtype), stride, method=method)
   return sums(x) / sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _max_along(x: jax.Array, axis: int, stride: int) -> jax.Array:
+  return _best_along(x, axis, stride)[0]
+
+
+@_max_along.defjvp
+def _max_along_jvp(
+  axis: int, stride: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  best, winner = _best_along(primals[0], axis, stride)
+  views = _views_along(tangents[0], axis, stride, 0)
+  return best, sum((jnp.where(winner == i, view, 0) for i, view in enumerate(views)), jnp.zeros((), best.dtype))
+
+
+def _best_along(x: jax.Array, axis: int, stride: int) -> tuple[jax.Array, jax.Array]:
+  best, *others = _views_along(x, axis, stride, -jnp.inf)
+  winner = jnp.zeros(best.shape, jnp.int8)
+  for i, view in enumerate(others, 1):
+    winner = jnp.where(view > best, jnp.int8(i), winner)
+    best = jnp.maximum(best, view)
+  return best, winner
+
+
+def _views_along(x: jax.Array, axis: int, stride: int, fill: float) -> list[jax.Array]:
+  """What the three taps of a window read, at every output along an axis."""
+  pad = [(PAD, PAD) if i == axis else (0, 0) for i in range(x.ndim)]
+  wide, reach = jnp.pad(x, pad, constant_values=fill), (-(-x.shape[axis] // stride) - 1) * stride + 1
+  return [lax.slice_in_dim(wide, tap, tap + reach, stride, axis) for tap in range(SIZE)]
+
+
+def max_pool_by_axis(x: jax.Array, stride: int) -> jax.Array:
+  """`max_pool` along rows, then along columns, for accelerators: the same values, and the same pixels win."""
+  # Fused with what makes its input, a pixel may be computed anew for every window, each time with another rounding: then
+  # equal pixels are equal no more, and others win.
+  x = lax.optimization_barrier(x)
+  return lax.optimization_barrier(_max_along(_max_along(x, 2, stride), 1, stride))
+
+
+def avg_pool_by_axis(x: jax.Array, stride: int) -> jax.Array:
+  """`avg_pool` along rows, then along columns, for accelerators."""
+  total = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  for axis in (2, 1):
+    inside = jnp.stack(_views_along(jnp.ones(x.shape[axis]), 0, stride, 0)).sum(0)
+    shape = [-1 if i == axis else 1 for i in range(x.ndim)]
+    total = sum(_views_along(total, axis, stride, 0)) / inside.reshape(shape)
+  return lax.optimization_barrier(total.astype(x.dtype))

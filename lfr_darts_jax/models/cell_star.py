@@ -1,0 +1,453 @@
+"""The cell as accelerators need it: all edges that leave a state are computed together, by few and large kernels.
+
+It computes what `cell.Cell` does, in another order of sums:
+- A depthwise convolution and the 1x1 behind it have nothing between them. They are composed into one dense kernel, for
+  matrix units, and all edges out of a state share one convolution.
+- Dilation by 2 becomes four images of half the size without dilation, one for every parity of rows and columns.
+- Statistics of all batch norms that can be taken at once are one small kernel behind one pass over each array.
+- Pools are computed once per state, not once per edge.
+
+On CPUs dense kernels are far too many operations; `cell_scan.ScanCell` serves there.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from lfr_darts_jax.models import edge_stacks
+from lfr_darts_jax.models.cell import Cell, DropRates, drop
+from lfr_darts_jax.models.edge_stacks import Connection, having, stack_name
+from lfr_darts_jax.models.layers import norm, pooling
+from lfr_darts_jax.models.operations import OPERATIONS, LayerSettings
+from lfr_darts_jax.search_space.cell_spec import CellSpec
+from lfr_darts_jax.search_space.operation_names import NONE, SKIP_CONNECT
+
+Tree = Any
+MOST_COMPOSED = 64  # Features of a node up to which dense kernels pay.
+
+
+class Departure(NamedTuple):
+  """The edges that leave states which are ready at the same time.
+
+  Attributes:
+    sources: the states.
+    stride: of the edges.
+    edges: in the order of the stacks: by source, then target.
+  """
+
+  sources: tuple[int, ...]
+  stride: int
+  edges: list[Connection]
+
+  def counts(self, name: str) -> list[int]:
+    """How many edges out of every source have an operation."""
+    return [sum(source == s and name in left for s, _, left in self.edges) for source in self.sources]
+
+
+def departures(spec: CellSpec) -> list[Departure]:
+  """The edges of a cell in the order in which they can be computed: those out of both inputs first, then by node."""
+  found = []
+  for sources in ((0, 1), *((node,) for node in range(2, spec.nodes + 1))):
+    stride = spec.stride(sources[0])
+    own = [edge for edge in edge_stacks.connections(spec, stride) if edge[0] in sources]
+    if own:
+      found.append(Departure(sources, stride, own))
+  return found
+
+
+def dealt(stacks: Tree, among: list[Departure]) -> list[Tree]:
+  """Stacks by operation, dealt to the departures of their stride: of every leaf the rows of each one's edges."""
+  deals: list[dict[str, Tree]] = [{} for _ in among]
+  for name, tree in stacks.items():
+    counts = [len(having(name, departure.edges)) for departure in among]
+    split = functools.partial(jnp.split, indices_or_sections=_ends(counts))
+    for count, deal, *leaves in zip(counts, deals, *map(split, jax.tree.leaves(tree)), strict=True):
+      if count:
+        deal[name] = jax.tree.unflatten(jax.tree.structure(tree), leaves)
+  return deals
+
+
+class Edges(NamedTuple):
+  """What an operation needs to be computed on all edges of a departure that have it.
+
+  Attributes:
+    states: the sources' `[batch, height, width, channels]`.
+    counts: how many of the edges leave each of them.
+    stride: of the edges.
+    params: the operation's, every leaf with a row per edge; dense kernels in the place of what they are composed of.
+    settings: how layers compute.
+  """
+
+  states: list[jax.Array]
+  counts: list[int]
+  stride: int
+  params: Tree
+  settings: LayerSettings
+
+  @property
+  def active(self) -> list[jax.Array]:
+    """The states behind the activation."""
+    return [self.settings.activation(state) for state in self.states]
+
+
+class Output(NamedTuple):
+  """What an operation gives, before its last batch norm.
+
+  Attributes:
+    values: `[batch, height, width, rows, channels]`.
+    norm: names of the modules from the operation to that batch norm; None where there is none.
+    shared: whether there is a row per source, which its edges share, instead of one per edge.
+  """
+
+  values: jax.Array
+  norm: tuple[str, ...] | None = None
+  shared: bool = False
+
+
+def convolve(
+  inputs: Sequence[jax.Array], counts: Sequence[int], kernels: jax.Array, strides: tuple[int, int] = (1, 1)
+) -> jax.Array:
+  """Convolves every input with kernels of its own, in one grouped convolution where all have equally many.
+
+  Args:
+    inputs: each `[batch, height, width, channels]`.
+    counts: how many of the kernels are each one's.
+    kernels: `[rows, height, width, channels, outputs]`, sides odd.
+    strides: along height and width; padding keeps the size at stride 1.
+
+  Returns:
+    `[batch, height / s, width / s, rows, outputs]`.
+  """
+  used = [(x, count) for x, count in zip(inputs, counts, strict=True) if count]
+  if len({count for _, count in used}) > 1:
+    parts = zip(used, jnp.split(kernels, _ends([count for _, count in used])), strict=True)
+    return jnp.concatenate([convolve([x], [count], own, strides) for (x, count), own in parts], axis=3)
+  rows, height, width, channels, outputs = kernels.shape
+  y = lax.conv_general_dilated(
+    jnp.concatenate([x for x, _ in used], axis=-1),
+    jnp.moveaxis(kernels, 0, 3).reshape(height, width, channels, rows * outputs).astype(inputs[0].dtype),
+    strides,
+    [(side // 2, side // 2) for side in (height, width)],
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=len(used),
+  )
+  return y.reshape(*y.shape[:3], rows, outputs)
+
+
+def composed(params: Tree) -> Tree:
+  """The parameters of an operation with one dense kernel for each depthwise convolution and the 1x1 behind it.
+
+  Args:
+    params: `DepthwiseConv_i` `[rows, size, size, 1, channels]` and `Dense_i` `[rows, channels, outputs]`, and others.
+
+  Returns:
+    `Dense_i` `[rows, size, size, channels, outputs]`, and the others.
+  """
+  result = {name: tree for name, tree in params.items() if not name.startswith("DepthwiseConv")}
+  for name, tree in params.items():
+    if name.startswith("DepthwiseConv"):
+      dense = name.replace("DepthwiseConv", "Dense")
+      result[dense] = {"kernel": jnp.einsum("rhwic,rcd->rhwcd", tree["kernel"], params[dense]["kernel"])}
+  return result
+
+
+def by_parity(x: jax.Array) -> jax.Array:
+  """`[batch, height, width, channels]` to `[4 batch, height / 2, width / 2, channels]`: dilation 2 becomes 1."""
+  batch, height, width, channels = x.shape
+  x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+  x = x.reshape(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
+  return x.transpose(2, 4, 0, 1, 3, 5).reshape(4 * batch, (height + 1) // 2, (width + 1) // 2, channels)
+
+
+def from_parity(x: jax.Array, height: int, width: int) -> jax.Array:
+  """What `by_parity` took apart, with whatever axes there are behind the width."""
+  images, rows, columns, *rest = x.shape
+  x = x.reshape(2, 2, images // 4, rows, columns, *rest)
+  x = jnp.moveaxis(x, (0, 1), (2, 4)).reshape(images // 4, 2 * rows, 2 * columns, *rest)
+  return x[:, :height, :width]
+
+
+def _opening(edges: Edges) -> jax.Array:
+  """The first half of a separable convolution."""
+  return convolve(edges.active, edges.counts, edges.params["Dense_0"]["kernel"], (edges.stride, edges.stride))
+
+
+def _sep_conv(edges: Edges, opened: jax.Array | None) -> Output:
+  assert opened is not None
+  inputs = [edges.settings.activation(opened[..., row, :]) for row in range(opened.shape[3])]
+  return Output(convolve(inputs, [1] * len(inputs), edges.params["Dense_1"]["kernel"]), ("BatchNorm_1",))
+
+
+def _dil_conv(edges: Edges, opened: jax.Array | None) -> Output:
+  height, width = edges.states[0].shape[1:3]
+  kernels = edges.params["Dense_0"]["kernel"]
+  if edges.stride == 2:  # It reads the pixels of one parity alone.
+    even = [x[:, ::2, ::2] for x in edges.active]
+    return Output(convolve(even, edges.counts, kernels), ("BatchNorm_0",))
+  y = convolve([by_parity(x) for x in edges.active], edges.counts, kernels)
+  return Output(from_parity(y, height, width), ("BatchNorm_0",))
+
+
+def _pool(pool: Callable[[jax.Array, int], jax.Array], edges: Edges, opened: jax.Array | None) -> Output:
+  y = pool(jnp.concatenate(edges.states, axis=-1), edges.stride)
+  norm_name = ("BatchNorm_0",) if edges.settings.searching else None
+  return Output(y.reshape(*y.shape[:3], len(edges.states), -1), norm_name, shared=True)
+
+
+def _skip_connect(edges: Edges, opened: jax.Array | None) -> Output:
+  if edges.stride == 1:
+    return Output(jnp.stack(edges.states, axis=3), shared=True)
+  halves, params = [], edges.params["FactorizedReduce_0"]
+  for shift, name in enumerate(("even", "odd")):
+    pixels = [jnp.pad(x[:, shift:, shift:], ((0, 0), (0, shift), (0, shift), (0, 0))) for x in edges.active]
+    kernels = params[name]["kernel"][:, None, None]
+    halves.append(convolve([x[:, ::2, ::2] for x in pixels], edges.counts, kernels))
+  return Output(jnp.concatenate(halves, axis=-1), ("FactorizedReduce_0", "BatchNorm_0"))
+
+
+def _conv_7x1_1x7(edges: Edges, opened: jax.Array | None) -> Output:
+  y = convolve(edges.active, edges.counts, edges.params["Conv_0"]["kernel"], (1, edges.stride))
+  rows = [y[..., row, :] for row in range(y.shape[3])]
+  return Output(convolve(rows, [1] * len(rows), edges.params["Conv_1"]["kernel"], (edges.stride, 1)), ("BatchNorm_0",))
+
+
+# By operation, how it is computed on all edges of a departure at once; others take the reference's modules one by one.
+FORMS: dict[str, Callable[[Edges, jax.Array | None], Output]] = {
+  "max_pool_3x3": functools.partial(_pool, pooling.max_pool_by_axis),
+  "avg_pool_3x3": functools.partial(_pool, pooling.avg_pool_by_axis),
+  "skip_connect": _skip_connect,
+  "sep_conv_3x3": _sep_conv,
+  "sep_conv_5x5": _sep_conv,
+  "sep_conv_7x7": _sep_conv,
+  "dil_conv_3x3": _dil_conv,
+  "dil_conv_5x5": _dil_conv,
+  "conv_7x1_1x7": _conv_7x1_1x7,
+}
+COMPOSED = tuple(name for name in FORMS if name.startswith(("sep", "dil")))
+OPENED = tuple(name for name in FORMS if name.startswith("sep"))
+
+
+class StarCell(Cell):
+  """A cell that computes its edges by their sources."""
+
+  def nodes(
+    self, states: list[jax.Array], mixture: jax.Array | None, train: bool, rates: DropRates
+  ) -> Sequence[jax.Array] | jax.Array:
+    """See `Cell`."""
+    skip_keys, kept = self.skip_keys(rates), self._kept(states[0].shape[0], train, rates)
+    sums: dict[int, list[jax.Array]] = {target: [] for target in range(2, self.spec.nodes + 2)}
+    statistics: dict[int, list[Tree]] = {1: [], 2: []}
+    for departure, params, running in self._dealt():
+      states = self._grown(states, sums, departure.sources[-1])
+      sources = [states[s] for s in departure.sources]
+      total, updated = self._total(departure, sources, params, running, mixture, train, rates, skip_keys)
+      statistics[departure.stride].append(updated)
+      if kept:
+        ones = jnp.ones((len(total), 1, 1, 1))
+        total *= jnp.stack([kept.get((s, t), ones) for s, t, _ in departure.edges], axis=3)
+      for (_, target, _), y in zip(departure.edges, jnp.split(total, len(departure.edges), axis=3), strict=True):
+        sums[target].append(y[..., 0, :])
+    if train and self.is_mutable_collection("batch_stats"):
+      for stride, parts in statistics.items():
+        self._put_statistics(stride, parts)
+    return self._grown(states, sums, self.spec.nodes + 1)
+
+  def _dealt(self) -> list[tuple[Departure, Tree, Tree]]:
+    """The departures, each with its rows of parameters and running statistics by operation."""
+    found: list[tuple[Departure, Tree, Tree]] = []
+    for stride in (2, 1):
+      among = [departure for departure in departures(self.spec) if departure.stride == stride]
+      params, running = (self.variables.get(c, {}).get(stack_name(stride), {}) for c in ("params", "batch_stats"))
+      params = {n: composed(tree) if n in COMPOSED and self._fast(n) else tree for n, tree in params.items()}
+      found += zip(among, dealt(params, among), dealt(running, among), strict=True)
+    return found
+
+  def _fast(self, name: str) -> bool:
+    return name in FORMS and (name not in COMPOSED or self.channels <= MOST_COMPOSED)
+
+  def _grown(self, states: list[jax.Array], sums: dict[int, list[jax.Array]], last: int) -> list[jax.Array]:
+    """The states up to number `last`."""
+    new = [sum(sums[target], jnp.zeros(())).astype(states[0].dtype) for target in range(len(states), last + 1)]
+    return [*states, *new]
+
+  def _kept(self, batch: int, train: bool, rates: DropRates) -> dict[tuple[int, int], jax.Array]:
+    """By edge, what drop path multiplies its output with: `[batch, 1, 1, 1]`; random as in `Cell.edge`."""
+    if not train or rates.path is None:
+      return {}
+    some = [(s, t) for s, t, left in self.spec.connections if left != (SKIP_CONNECT,) or self.spec.stride(s) == 2]
+    ones = jnp.ones((batch, 1, 1, 1))
+    return {e: drop(ones, rates.path, self.make_rng("dropout"), self.settings.sharding, per_sample=True) for e in some}
+
+  def _total(
+    self,
+    departure: Departure,
+    states: list[jax.Array],
+    params: Tree,
+    running: Tree,
+    mixture: jax.Array | None,
+    train: bool,
+    rates: DropRates,
+    skip_keys: jax.Array | None,
+  ) -> tuple[jax.Array, Tree]:
+    """What every edge adds to its target: `[batch, height, width, edges, channels]`; and the new running statistics."""
+    names = sorted({name for _, _, left in departure.edges for name in left} - {NONE})
+    fast, kind = [n for n in names if self._fast(n)], states[0].dtype
+    edges = {n: Edges(states, departure.counts(n), departure.stride, params.get(n, {}), self.settings) for n in fast}
+    openings = {n: Output(_opening(edges[n]), ("BatchNorm_0",)) for n in fast if n in OPENED}
+    scales, statistics = _scales(openings, edges, running, train, {})
+    opened = {n: (scales[n].factor * openings[n].values + scales[n].shift).astype(kind) for n in openings}
+    outputs = {n: FORMS[n](edges[n], opened.get(n)) for n in fast}
+    weights = {} if mixture is None else self._weights(departure, names, mixture)
+    scales, more = _scales(outputs, edges, running, train, weights)
+    updated = {n: {**statistics.get(n, {}), **more.get(n, {})} for n in fast}
+
+    height, width = (-(-n // departure.stride) for n in states[0].shape[1:3])
+    places = len(states[0]), height, width, len(departure.edges), self.channels
+    total = jnp.zeros(places, jnp.promote_types(kind, jnp.float32))
+    shifts = jnp.zeros((), total.dtype)
+    for name in names:
+      own = having(name, departure.edges)
+      weight = weights[name][:, None] if name in weights else 1
+      place = functools.partial(_placed, rows=own, count=len(departure.edges))
+      if name not in fast:
+        y, updated[name] = self._one_by_one(name, departure, states, params.get(name, {}), running.get(name, {}), train)
+        total += place(weight * y)
+      elif name == SKIP_CONNECT and departure.stride == 1 and train and rates.skip is not None:
+        total += place(weight * self._dropped(departure, states, rates.skip, skip_keys))
+      else:
+        spread = functools.partial(_spread, counts=edges[name].counts) if outputs[name].shared else lambda x: x
+        total += place((scales[name].factor if name in scales else weight) * spread(outputs[name].values))
+        shifts += place(scales[name].shift) if name in scales else 0
+    return total + shifts, {n: tree for n, tree in updated.items() if tree}
+
+  def _weights(self, departure: Departure, names: list[str], mixture: jax.Array) -> dict[str, jax.Array]:
+    """The mixture by operation, `[rows]`: of the edges that have it."""
+    rows = jnp.array([self.row(source, target) for source, target, _ in departure.edges])
+    columns = mixture[rows]
+    weights = {}
+    for name in names:
+      own, column = having(name, departure.edges), columns[:, self.operations.index(name)]
+      weights[name] = column if len(own) == len(departure.edges) else jnp.stack([column[i] for i in own])
+    return weights
+
+  def _dropped(
+    self, departure: Departure, states: list[jax.Array], rate: jax.Array, keys: jax.Array | None
+  ) -> jax.Array:
+    """The skip_connects with dropout, random as in `MixedOp`: `[batch, height, width, rows, channels]`."""
+    assert keys is not None
+    own = [departure.edges[i] for i in having(SKIP_CONNECT, departure.edges)]
+    of = lambda source: states[departure.sources.index(source)]
+    masked = [drop(of(s), rate, keys[self.row(s, t)], self.settings.sharding) for s, t, _ in own]
+    return jnp.stack(masked, axis=3)
+
+  def _one_by_one(
+    self, name: str, departure: Departure, states: list[jax.Array], params: Tree, running: Tree, train: bool
+  ) -> tuple[jax.Array, Tree]:
+    """An operation by the reference's module, edge by edge: `[batch, height, width, rows, channels]`."""
+    op = OPERATIONS[name](self.channels, departure.stride, self.settings, parent=None)
+    outputs, statistics = [], []
+    for row, i in enumerate(having(name, departure.edges)):
+      variables = jax.tree.map(lambda leaf, row=row: leaf[row], {"params": params, "batch_stats": running})
+      x = states[departure.sources.index(departure.edges[i][0])]
+      y, updated = op.apply(variables, x, train, mutable=["batch_stats"])
+      outputs.append(y)
+      statistics.append(updated.get("batch_stats", {}))
+    return jnp.stack(outputs, axis=3), jax.tree.map(lambda *leaves: jnp.stack(leaves), *statistics)
+
+  def _put_statistics(self, stride: int, parts: list[Tree]) -> None:
+    names = sorted({name for part in parts for name in part})
+    joined = {n: jax.tree.map(lambda *a: jnp.concatenate(a), *[part[n] for part in parts if n in part]) for n in names}
+    if joined:
+      self.put_variable("batch_stats", stack_name(stride), joined)
+
+
+class Scale(NamedTuple):
+  """A batch norm as an affine map: `factor * x + shift`, each `[batch or 1, 1, 1, rows, channels]`."""
+
+  factor: jax.Array
+  shift: jax.Array
+
+
+def _scales(
+  outputs: dict[str, Output], edges: dict[str, Edges], running: Tree, train: bool, weights: dict[str, jax.Array]
+) -> tuple[dict[str, Scale], Tree]:
+  """The batch norms of several operations, computed on one vector of all features; and their new running statistics.
+
+  Args:
+    outputs, edges: by operation.
+    running: running statistics by operation.
+    train: whether the batch's statistics are used.
+    weights: by operation `[rows]`, multiplied in; none for ones.
+  """
+  normed = {n: output for n, output in outputs.items() if output.norm}
+  if not normed:
+    return {}, {}
+  spread = {
+    n: functools.partial(_spread, counts=edges[n].counts) if o.shared else lambda x: x for n, o in normed.items()
+  }
+  old = {n: _at(running[n], o.norm or ()) for n, o in normed.items()}
+  images = len(next(iter(normed.values())).values)
+  if train:
+    sharding = next(iter(edges.values())).settings.sharding
+    taken = norm.moments([o.values for o in normed.values()], sharding)
+    moments = {n: norm.Moments(*map(spread[n], own)) for n, own in zip(normed, taken, strict=True)}
+  else:
+    moments = {n: norm.Moments(own["mean"][None], own["var"][None]) for n, own in old.items()}
+  shapes = [m.mean.shape[1:] for m in moments.values()]
+  join = lambda arrays: jnp.concatenate([a.reshape(len(a), -1) for a in arrays], axis=-1)
+  mean, variance = join([m.mean for m in moments.values()]), join([m.variance for m in moments.values()])
+  factor = lax.rsqrt(variance + norm.EPSILON)
+  affine = [_at(edges[n].params, o.norm or ()) for n, o in normed.items()]
+  if any(affine):
+    factor *= join([a["scale"][None] for a in affine])
+  shift = -mean * factor
+  if any(affine):
+    shift += join([a["bias"][None] for a in affine])
+  if weights:
+    each = jnp.concatenate([weights[n] for n in normed])
+    each = jnp.broadcast_to(each[:, None], (len(each), shapes[0][1])).reshape(1, -1)
+    factor, shift = factor * each, shift * each
+  # A row per image, so that the backward pass sums over images once for all arrays.
+  wide = lambda m: jnp.repeat(m, images // len(m), axis=0) if len(m) > 1 else jnp.broadcast_to(m, (images, m.shape[1]))
+  ends = _ends([math.prod(shape) for shape in shapes])
+  parts = zip(*(jnp.split(wide(m), ends, axis=-1) for m in (factor, shift)), strict=True)
+  scales = {
+    n: Scale(*(part.reshape(images, 1, 1, *shape) for part in own))
+    for n, shape, own in zip(normed, shapes, parts, strict=True)
+  }
+  updated: Tree = {}
+  for name, output in normed.items():
+    updated[name] = norm.running(old[name], *moments[name])
+    for key in reversed(output.norm or ()):
+      updated[name] = {key: updated[name]}
+  return scales, updated
+
+
+def _at(tree: Tree, path: tuple[str, ...]) -> Tree:
+  """A subtree, empty where it is not there."""
+  return functools.reduce(lambda tree, name: tree.get(name, {}), path, tree)
+
+
+def _spread(x: jax.Array, counts: list[int]) -> jax.Array:
+  """From a row per source to one per edge: `[..., sources, channels]` to `[..., sum(counts), channels]`."""
+  parts = [jnp.broadcast_to(x[..., i : i + 1, :], (*x.shape[:-2], n, x.shape[-1])) for i, n in enumerate(counts) if n]
+  return jnp.concatenate(parts, axis=-2)
+
+
+def _ends(counts: Sequence[int]) -> list[int]:
+  """Where to split what has so many of each."""
+  return list(itertools.accumulate(counts))[:-1]
+
+
+def _placed(y: jax.Array, rows: list[int], count: int) -> jax.Array:
+  """Places rows among so many; the others are zeros."""
+  if len(rows) == count:
+    return y
+  zeros = jnp.zeros_like(y[..., 0, :])
+  return jnp.stack([y[..., rows.index(i), :] if i in rows else zeros for i in range(count)], axis=-2)

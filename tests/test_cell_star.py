@@ -1,0 +1,138 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lfr_darts_jax.config import DARTS_OPERATIONS
+from lfr_darts_jax.models import cell_star
+from lfr_darts_jax.models.cell import NO_DROP, DropRates
+from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.models.operations import LayerSettings
+from lfr_darts_jax.runtime.distributed import BatchSharding
+from lfr_darts_jax.search import bilevel
+from lfr_darts_jax.search_space import formats
+from tests.conftest import ONE_OF_EACH_KIND
+from tests.test_bilevel import STATISTICS, make, stage
+from tests.test_cell import uneven
+
+close = functools.partial(jax.tree.map, lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11))
+
+
+def both(network, variables, images, mixtures, rates=NO_DROP, train=True, forms=("unroll", "star")):
+  """A loss, statistics, and gradients by parameters, mixtures and images, by two forms of the cell."""
+  results = []
+  for form in forms:
+
+    def loss(params, mixtures, images, form=form):
+      outputs, updated = network.clone(edges=form).apply(
+        variables | {"params": params},
+        images,
+        mixtures,
+        train,
+        rates,
+        rngs={"dropout": jax.random.key(1)},
+        mutable=True,
+      )
+      # Batch norms make the mean over the batch nearly zero.
+      direction = np.random.default_rng(2).normal(size=outputs.logits.shape)
+      return jnp.sum(jnp.sin(outputs.logits) * direction), updated.get("batch_stats")
+
+    results.append(
+      jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(variables["params"], mixtures, images)
+    )
+  return results
+
+
+def of(net, **more):
+  """`both` for a small supernet."""
+  variables = {"params": net.params, "batch_stats": net.batch_stats}
+  return both(net.network, variables, net.images, net.mixtures(), **more)
+
+
+@pytest.mark.parametrize(
+  "size,nodes,candidates",
+  [
+    (7, 3, uneven),
+    pytest.param(8, 2, None, marks=pytest.mark.slow),
+    pytest.param(9, 4, uneven, marks=pytest.mark.slow),
+    pytest.param(8, 5, uneven, marks=pytest.mark.slow),
+  ],
+)
+def test_star_equals_the_reference(x64, supernet, size, nodes, candidates):
+  close(*of(supernet(nodes=nodes, size=size, candidates=candidates)))
+
+
+def test_with_running_statistics(x64, supernet):
+  close(*of(supernet(nodes=3, candidates=uneven), train=False))
+
+
+def test_pruned_candidates_weigh_nothing(x64, supernet):
+  net = supernet(operations=ONE_OF_EACH_KIND)
+  net.mask = {n: m._replace(operations=m.operations.at[:, 3].set(False)) for n, m in net.mask.items()}
+  (_, by_reference), (_, by_star) = results = of(net)
+  close(*results)
+  for params, *_ in (by_reference, by_star):
+    assert max(jnp.abs(g).max() for g in jax.tree.leaves(params["layer_0"]["stride_1"]["sep_conv_3x3"])) == 0
+
+
+@pytest.mark.parametrize("forms", [("unroll", "star"), ("unroll", "scan")])
+def test_all_forms_drop_the_same_skips(x64, supernet, forms):
+  # Dropout makes equal pixels, of which rounding would let one or the other win in a max pool.
+  net = supernet(operations=("skip_connect", "avg_pool_3x3"))
+  dropped = of(net, rates=DropRates(skip=jnp.float64(0.4)), forms=forms)
+  close(*dropped)
+  assert abs(dropped[0][0][0] - of(net)[0][0][0]) > 1e-3
+
+
+def test_statistics_of_groups(x64, supernet):
+  net = supernet(layout=("n0",), operations=ONE_OF_EACH_KIND)
+  whole = of(net)[0]
+  net.network = net.network.clone(settings=LayerSettings(True, sharding=BatchSharding(group=2)))
+  grouped = of(net)
+  close(*grouped)
+  assert abs(grouped[0][0][0] - whole[0][0]) > 1e-3
+
+
+@pytest.mark.parametrize("composed", [True, False])
+def test_a_final_network_with_drop_path(x64, monkeypatch, composed):
+  monkeypatch.setattr(cell_star, "MOST_COMPOSED", 64 if composed else 4)
+  network = Network(formats.DARTS_V2.layout(3), formats.DARTS_V2.cells, DARTS_OPERATIONS, 4, 3, auxiliary=True)
+  rng = np.random.default_rng(0)
+  images = jnp.asarray(rng.normal(size=(4, 12, 12, 3)))
+  variables = network.lazy_init(jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape, jnp.float64))
+  # Fresh norms are the identity, which would hide a swap.
+  variables = jax.tree.map(lambda v: jnp.asarray(v + 0.1 * rng.uniform(size=v.shape)), variables)
+  close(*both(network, variables, images, {}, DropRates(path=jnp.float64(0.3))))
+
+
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_steps_of_star_and_scan_continue_each_other(x64, config, supernet, order):
+  net = supernet(layout=("n0", "r0"), channels=2, operations=ONE_OF_EACH_KIND)
+  scan, state, chunk = make(config, net, order=order)
+  # As on an accelerator: each phase has the gradient that it needs alone.
+  star = bilevel.SearchSteps(config, net.network.clone(edges="star"), stage(net), 20, STATISTICS, share_gradient=False)
+  fresh = lambda: jax.tree.map(jnp.array, state)
+  alone, sums = scan.run(fresh(), chunk, 4)
+  for first, second in ((scan, star), (star, scan)):
+    half, _ = first.run(fresh(), chunk, 2)
+    done, _ = second.run(half, chunk, 4)
+    close(done, alone)
+  close(star.run(fresh(), chunk, 4)[1], sums)
+
+
+def test_bfloat16_sums_in_float32(supernet):
+  net = supernet(layout=("n0",), operations=("skip_connect", "max_pool_3x3"))
+  network = net.network.clone(dtype="bfloat16")
+  variables = {"params": net.params, "batch_stats": net.batch_stats}
+  (loss, _), _ = both(network, variables, net.images, net.mixtures(), forms=("star",))[0]
+  (exact, _), _ = of(net, forms=("star",))[0]
+  np.testing.assert_allclose(loss, exact, atol=0.05)
+  text = jax.jit(
+    lambda m: network.clone(edges="star").apply(variables, net.images, m, True, mutable=["batch_stats"])[0].logits
+  ).lower(net.mixtures())
+  # Neither sums of statistics nor those of candidates are taken in bfloat16.
+  assert not [
+    line for line in text.as_text().splitlines() if "stablehlo.reduce" in line and "-> tensor<4x4xbf16>" in line
+  ]
