@@ -137,8 +137,8 @@ def _views_along(x: jax.Array, axis: int, stride: int, fill: float) -> list[jax.
 
 def max_pool_by_axis(x: jax.Array, stride: int) -> jax.Array:
   """`max_pool` along rows, then along columns, for accelerators: the same values, and the same pixels win."""
-  # Fused with what makes its input, a pixel may be computed anew for every window, each time with another rounding: then
-  # equal pixels are equal no more, and others win.
+  # Fused with what makes its input, a pixel may be computed anew for every window, each time with another rounding;
+  # equal pixels are then equal no more, and others win.
   x = lax.optimization_barrier(x)
   return lax.optimization_barrier(_max_along(_max_along(x, 2, stride), 1, stride))
 
