@@ -85,7 +85,7 @@ def search_config(options: argparse.Namespace, plan: str) -> ml_collections.Conf
     UsageError: where `--set` names no field, or not a value that it allows.
   """
   config = runpy.run_path(str(CIFAR10))["get_config"]()
-  config.data.update(image_size=options.image_size, flip=False, crop_padding=0)
+  config.data.update(image_size=options.image_size, flip="none", crop_padding=0)
   # lfr_darts stacks three normal cells and two reductions, of which it repeats the former.
   copies = max(1, (options.layers - 2) // 3)
   config.plan.update(name=plan, derived_copies=copies, searched_copies=copies)

@@ -12,7 +12,7 @@ One line of JSON holds, besides the flags:
 
   kernels          launches; a loop counts with its trips, a conditional with its largest branch
   kernels_small    those whose results have less than 64 KiB
-  gigabytes        operands and results of all kernels, each read or written once
+  gigabytes        operands and results of all kernels, each read or written once; slices where only these are
   while_loops      trips of every loop; null for one of unknown length, which makes the counts invalid: `valid` says so
   largest_window   longest side of a convolution's window
   compile_seconds, trace_seconds
@@ -106,7 +106,7 @@ def supernet_step(options: argparse.Namespace, devices: Any) -> Any:
 
   config = common.search_config(options, options.plan)
   config.network.dtype = options.dtype
-  config.data.update(flip=True, crop_padding=4)
+  config.data.update(flip="random", crop_padding=4)
   plan = plans.make(config)
   if not -len(plan.stages) <= options.stage < len(plan.stages):
     raise UsageError(f"stage: {options.stage}; allowed are 0 to {len(plan.stages) - 1}")
@@ -146,7 +146,7 @@ def final_step(options: argparse.Namespace, devices: Any) -> Any:
 
   config = common.search_config(options, "darts")
   config.network.update(dtype=options.dtype, channels=options.channels, layers=options.layers)
-  config.data.update(flip=True, crop_padding=4)
+  config.data.update(flip="random", crop_padding=4)
   config.train.batch_size = options.batch
   network = final_network(config, formats.named(options.genotype))
   steps = TrainSteps(config, network, IMAGES, ((0.5,) * 3, (0.25,) * 3), devices)

@@ -21,6 +21,7 @@ One line of JSON per framework holds, besides the flags and `device`:
 """
 
 import argparse
+import functools
 import importlib.util
 import statistics
 import time
@@ -35,6 +36,7 @@ import numpy as np
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.models import edge_stacks
 from lfr_darts_jax.models.network import supernet
 from lfr_darts_jax.runtime import distributed
 from lfr_darts_jax.runtime.distributed import Devices
@@ -135,9 +137,13 @@ def compiled(options: argparse.Namespace, devices: Devices | None = None) -> Com
   alphas = {name: jnp.asarray(a, jnp.float32) for name, a in made.alphas().items()}
   image = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
   shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0), image, alphas)
+  # A value for every edge's weights, as PyTorch's side has them.
+  each = functools.partial(edge_stacks.of_network, layout=network.layout, cells=network.cells)
   params = jax.tree.map_with_path(
-    lambda path, s: jnp.asarray(common.initial(tuple(p.key for p in path), s.shape), s.dtype), shapes["params"]
+    lambda path, s: jnp.asarray(common.initial(tuple(p.key for p in path), s.shape), s.dtype),
+    jax.eval_shape(lambda variables: each(edge_stacks.unstack, variables=variables), shapes["params"]),
   )
+  params = each(edge_stacks.stack, variables=params)
   statistics_ = jax.tree.map_with_path(
     lambda path, s: jnp.full(s.shape, float(path[-1].key == "var"), s.dtype), shapes["batch_stats"]
   )

@@ -99,7 +99,7 @@ FIELDS: dict[str, Field] = {
     "data.search_fraction": _number(1.0, 1e-6, 1.0, "share of the train split used in the search, halved for weights and alphas; DARTS 1"),
     "data.split_seed": _integer(0, 0, "of the fifth of every class that an image folder without a test split holds out, the same for every seed; our choice", 2**31 - 1),
     "data.validation_fraction": _number(0.0, 0.0, 0.9, "share of the train split, the same for every seed, that takes the place of the test split, so that settings can be chosen without it; our choice 0"),
-    "data.flip": _flag(True, "random horizontal flips; DARTS"),
+    "data.flip": _choice("random", ("random", "alternating", "none"), "horizontal flips; random: of half of the images, DARTS; alternating: of an image in every other epoch, at random in its first (airbench, Jordan 2024), not for streams"),
     "data.crop_padding": _integer(4, 0, "random crops from images padded by so many pixels; DARTS, on ImageNet 0", 64),
     "data.loading": _choice("device", ("device", "stream"), "whether all images lie decoded on the device, or are read and decoded while they are needed, for TFDS and folders too large for it; our choice"),
     "data.augmentation": _choice("cifar", ("cifar", "inception"), "cifar: random crops of padded images, see data.crop_padding, DARTS; inception: random parts of all sizes and shapes (Szegedy et al. 2015), for streams alone, DARTS on ImageNet"),
@@ -165,6 +165,7 @@ FIELDS: dict[str, Field] = {
     "train.label_smoothing": _number(0.0, 0.0, 0.99, "DARTS 0, on ImageNet 0.1"),
     "train.auxiliary_weight": _number(0.4, 0.0, 10.0, "of the auxiliary head's loss, 0 for none; DARTS"),
     "train.drop_path": _number(0.2, 0.0, 0.99, "probability of dropping an edge, rising from 0 by epoch; DARTS, on ImageNet 0"),
+    "train.ema": _number(0.0, 0.0, 0.99999, "decay per step of an average of weights and statistics, which is tested in their place; 0 for none, DARTS"),
     "train.cutout": _integer(16, 0, "side of the square blanked in every image, pixels, 0 for none; DARTS, on ImageNet 0", 1024),
     "train.steps_per_chunk": _integer(100, 1, "steps taken in one call of the device", 100_000),
 
@@ -185,7 +186,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "data.name": "digits",
     "data.image_size": 8,
     "data.channels": 1,
-    "data.flip": False,
+    "data.flip": "none",
     "data.crop_padding": 1,
     "plan.derived_copies": 1,
     "plan.searched_copies": 1,
@@ -276,6 +277,9 @@ RENAMED = {
 def complete(flat: dict[str, Any]) -> dict[str, Any]:
   """A flat config that an earlier version may have written, with the names and fields of this one."""
   flat = {RENAMED.get(name, name): value for name, value in flat.items()}
+  flat = {"train.ema": 0.0, **flat}
+  if isinstance(flat.get("data.flip"), bool):
+    flat["data.flip"] = "random" if flat["data.flip"] else "none"
   if "data.augmentation" in flat:
     return flat
   streamed, folder = flat.get("data.loading") == "stream", flat.get("data.name") == "folder"
@@ -355,6 +359,7 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
     ("data.crop_padding", inception and data.crop_padding, f"is 0, {because('data.augmentation')}"),
     ("data.image_key", (folder or digits) and data.image_key is not None, no_features),
     ("data.label_key", (folder or digits) and data.label_key is not None, no_features),
+    ("data.flip", streamed and data.flip == "alternating", f"are random, none, {because('data.loading')}"),
     ("data.jitter", not streamed and data.jitter, f"{colours}, where colours stay"),
     ("data.hue", not streamed and data.hue, f"{colours}, where colours stay"),
     ("network.layers", layered and network.layers < 5, fewest),

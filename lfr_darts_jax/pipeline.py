@@ -337,8 +337,7 @@ class _Job:
   def _test(self, genotype: Genotype, job: Training, state: Any, seconds: float) -> Result:
     """Tests the trained network, and keeps a sample of the images that it got wrong."""
     config, names, statistics = self._config, self._dataset.class_names, job.steps.statistics
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    trained = predictor.Predictor(config, genotype, names, statistics, variables)
+    trained = predictor.Predictor(config, genotype, names, statistics, state.variables)
     test = input_pipeline.open_split(self._dataset.test(), config, self._devices)
     with self._progress.waiting(f"testing on {test.count} images"):
       tested = trained.test(test, self._devices)

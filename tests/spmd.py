@@ -59,7 +59,7 @@ def updates(order, count, dtype, group=None, edges_as="scan"):
   """
   config = tiny_config()
   config.search.update(order=order, batch_size=32, operations=OPERATIONS, nodes=1)
-  config.data.update(flip=True)
+  config.data.update(flip="random")
   config.network.update(batch_norm_group=group, edges=edges_as)
   cells = tuple(CellSpec.full(name, kind, 1, OPERATIONS) for name, kind in (("n0", "normal"), ("r0", "reduction")))
   network = supernet(config, ("n0", "r0"), cells)

@@ -3,6 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfr_darts_jax.data import augment
+from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
+from lfr_darts_jax.runtime.distributed import WHOLE_BATCH
 
 
 def test_statistics_and_normalisation():
@@ -17,7 +19,7 @@ def test_statistics_and_normalisation():
 
 
 def test_crops_are_windows_of_the_padded_image(config):
-  config.data.update(crop_padding=2, flip=False)
+  config.data.update(crop_padding=2, flip="none")
   images = jnp.arange(1, 17, dtype=jnp.uint8).reshape(1, 4, 4, 1).repeat(200, 0)
   padded = np.pad(np.asarray(images[0]), ((2, 2), (2, 2), (0, 0)))
   windows = {padded[i : i + 4, j : j + 4].tobytes() for i in range(5) for j in range(5)}
@@ -27,9 +29,9 @@ def test_crops_are_windows_of_the_padded_image(config):
 
 def test_flips_happen_only_where_allowed(config):
   images = jnp.arange(4, dtype=jnp.uint8).reshape(1, 2, 2, 1).repeat(100, 0)
-  config.data.update(crop_padding=0, flip=False)
+  config.data.update(crop_padding=0, flip="none")
   np.testing.assert_array_equal(augment.crop_and_flip(images, jax.random.key(0), config), images)
-  config.data.flip = True
+  config.data.flip = "random"
   flipped = augment.crop_and_flip(images, jax.random.key(0), config)
   share = np.mean([np.array_equal(f, images[0, :, ::-1]) for f in flipped])
   assert 0.3 < share < 0.7
@@ -42,3 +44,22 @@ def test_cutout_blanks_one_square():
   # Whole in the middle, cut off to a quarter in the corner.
   assert blanks.max() == 16 and blanks.min() == 4
   np.testing.assert_array_equal(images[..., 0], images[..., 1])
+
+
+def test_alternating_flips_by_hand(config):
+  config.data.update(crop_padding=0, flip="alternating")
+  images = jnp.arange(4, dtype=jnp.uint8).reshape(1, 2, 2, 1).repeat(100, 0)
+  dataset = ArrayDataset(images, jnp.zeros(100, jnp.int32))
+  chunk = InMemoryChunk(dataset, jnp.arange(100)[None])
+
+  def flipped(step):
+    batches, _ = chunk.epoch(jax.random.split(jax.random.PRNGKey(0), 1), jnp.int32(step), 50)
+    halves = [
+      batches.batch(jax.random.PRNGKey(1), jnp.int32(s), 0, 50, config, WHOLE_BATCH)[0] for s in (step, step + 1)
+    ]
+    turned = np.asarray(jnp.concatenate(halves) != images)[:, 0, 0, 0]
+    return set(np.asarray(batches.order[0])[turned].tolist())
+
+  first, second, third = flipped(0), flipped(2), flipped(4)
+  assert first | second == set(range(100)) and not first & second and first == third
+  assert 30 < len(first) < 70

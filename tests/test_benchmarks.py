@@ -140,6 +140,7 @@ class Pair:
       torch_supernet.Batch(torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y))
       for x, y in zip(images, labels, strict=True)
     ]
+    self.network = network
     params, ours = self.weights(), {name: Alphas(jnp.asarray(a)) for name, a in alphas.items()}
     shapes = jax.eval_shape(
       network.init, jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape[1:], jnp.float64), alphas
@@ -160,7 +161,7 @@ class Pair:
       ours = kernel(value) if value.ndim > 1 else value
       assert ours.shape == self.module.our_shape(parameter)
       leaves[self.module.our_path(name)] = ours.copy()
-    return unflatten(leaves)
+    return unflatten(leaves, self.network)
 
 
 def close(ours, theirs, tolerance):

@@ -37,6 +37,13 @@ def test_laptop_has_a_sibling_for_fashion_mnist():
   assert (config.data.image_size, config.data.channels) == (28, 1)
 
 
+def test_a_quarter_of_an_hour_on_cifar10():
+  _, config = load(FILES[0].with_name("cifar10.py"), "quarter_hour")
+  schema.validate(config)
+  assert plans.steps_per_stage(config, 50_000) == 20 * 97
+  assert plans.make(config).stages[-1].layout == ("n0", "r0", "n1", "r1", "n2")
+
+
 def test_imagenet_is_the_mobile_setting():
   _, config = load(FILES[0].with_name("imagenet.py"))
   costs = describe(config, formats.DARTS_V2)

@@ -10,11 +10,31 @@ PROGRAM = f"""HloModule jit_step, entry_computation_layout={{()->f32[]}}
   ROOT %add.0 = f32[4]{{0}} add(%p.0, %p.0)
 }}
 
+%fused_large (p.5: f32[1024,64]) -> f32[1024,64] {{
+  %p.5 = f32[1024,64]{{1,0}} parameter(0)
+  ROOT %add.5 = f32[1024,64]{{1,0}} add(%p.5, %p.5)
+}}
+
+%fused_slice (p.6: f32[1024,64], p.7: f32[4]) -> f32[4] {{
+  %p.6 = f32[1024,64]{{1,0}} parameter(0)
+  %p.7 = f32[4]{{0}} parameter(1)
+  %flat.6 = f32[65536]{{0}} bitcast(%p.6)
+  %slice.6 = f32[4]{{0}} slice(%flat.6), slice={{[0:4]}}
+  ROOT %add.6 = f32[4]{{0}} add(%slice.6, %p.7)
+}}
+
+%fused_update (p.8: f32[1024,64], p.9: f32[1,64]) -> f32[1024,64] {{
+  %p.8 = f32[1024,64]{{1,0}} parameter(0)
+  %p.9 = f32[1,64]{{1,0}} parameter(1)
+  %at.8 = s32[] constant(3)
+  ROOT %put.8 = f32[1024,64]{{1,0}} dynamic-update-slice(%p.8, %p.9, %at.8, %at.8)
+}}
+
 %body (p.1: (s32[], f32[1024,64])) -> (s32[], f32[1024,64]) {{
   %p.1 = (s32[], f32[1024,64]{{1,0}}) parameter(0)
   %i.1 = s32[] get-tuple-element(%p.1), index=0
   %x.1 = f32[1024,64]{{1,0}} get-tuple-element(%p.1), index=1
-  %y.1 = f32[1024,64]{{1,0}} fusion(%x.1), kind=kLoop, calls=%fused_add, metadata={{op_name="jit(step)/add"}}
+  %y.1 = f32[1024,64]{{1,0}} fusion(%x.1), kind=kLoop, calls=%fused_large, metadata={{op_name="jit(step)/add"}}
   ROOT %t.1 = (s32[], f32[1024,64]{{1,0}}) tuple(%i.1, %y.1)
 }}
 
@@ -25,7 +45,10 @@ PROGRAM = f"""HloModule jit_step, entry_computation_layout={{()->f32[]}}
 
 %large (p.3: f32[1024,64]) -> f32[4] {{
   %p.3 = f32[1024,64]{{1,0}} parameter(0)
-  %r.3 = f32[4]{{0}} fusion(%p.3), kind=kInput, calls=%fused_add
+  %v.3 = f32[4]{{0}} constant(...)
+  %row.3 = f32[1,64]{{1,0}} constant(...)
+  %u.3 = f32[1024,64]{{1,0}} fusion(%p.3, %row.3), kind=kLoop, calls=%fused_update
+  %r.3 = f32[4]{{0}} fusion(%u.3, %v.3), kind=kLoop, calls=%fused_slice
   ROOT %s.3 = f32[4]{{0}} fusion(%r.3), kind=kLoop, calls=%fused_add
 }}
 
@@ -53,11 +76,13 @@ ARRAY = 1024 * 64 * 4
 
 def test_a_program_by_hand():
   cost = hlo.cost(PROGRAM)
-  # The convolution, the loop and seven fusions in it, the all-reduce, the conditional and two in its larger branch.
-  assert cost.kernels == 1 + 1 + 7 + 1 + 1 + 2
+  # The convolution, the loop and seven fusions in it, the all-reduce, the conditional and three in its larger branch.
+  assert cost.kernels == 1 + 1 + 7 + 1 + 1 + 3
   assert cost.kernels_small == 2
   convolution = 2 * ARRAY + 5 * 3 * 4 * 4 * 2  # Without its scratch memory.
-  assert cost.gigabytes == pytest.approx((convolution + 7 * 2 * ARRAY + 2 * ARRAY + (ARRAY + 16) + 32) / 1e9)
+  # A row is put in its place, four numbers are read out of the array, and two fusions read and write four.
+  branch = 2 * 64 * 4 + 3 * 16 + 2 * 16
+  assert cost.gigabytes == pytest.approx((convolution + 7 * 2 * ARRAY + 2 * ARRAY + branch) / 1e9)
   assert cost.while_loops == (7,) and cost.exact
   assert cost.largest_window == 5
   assert cost.collectives == {"all-reduce": 1}

@@ -22,7 +22,7 @@ class Carry(NamedTuple):
 @pytest.fixture
 def config():
   config = tiny_config()
-  config.data.update(crop_padding=0, flip=False)
+  config.data.update(crop_padding=0, flip="none")
   return config
 
 

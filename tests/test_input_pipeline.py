@@ -95,7 +95,7 @@ def test_a_stream_is_cropped_and_flipped_on_the_device_as_other_images_are(confi
   split = input_pipeline.open_split(Photographs(), config, distributed.first_device())
   batches = split.batches(None, 4, (0,), (0,), 3)
   ((images, _),) = read(batches, 0, 1)[0]
-  config.data.update(crop_padding=2, flip=True)
+  config.data.update(crop_padding=2, flip="random")
   key = jax.random.PRNGKey(3)
   again = split.batches(None, 4, (0,), (0,), 3)
   cropped, _ = again.chunk(0, 1).batch(key, jnp.int32(0), 0, 4, config, WHOLE_BATCH)

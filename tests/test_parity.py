@@ -72,10 +72,7 @@ def unflatten(leaves, network):
     for part in path[:-1]:
       node = node.setdefault(part, {})
     node[path[-1]] = jnp.asarray(leaf)
-  cells = {cell.name: cell for cell in network.cells}
-  for i, name in enumerate(network.layout):
-    tree[f"layer_{i}"] = edge_stacks.stack(cells[name], tree[f"layer_{i}"])
-  return tree
+  return edge_stacks.of_network(edge_stacks.stack, network.layout, network.cells, tree)
 
 
 @pytest.mark.parametrize("edges", ["scan", pytest.param("unroll", marks=pytest.mark.slow)])

@@ -35,7 +35,7 @@ DARTS = {
   "data.num_classes": 10,
   "data.augmentation": "cifar",
   "data.crop_padding": 4,
-  "data.flip": True,
+  "data.flip": "random",
   "data.test_view": "whole",
   "data.loading": "device",
   "data.jitter": 0.0,
@@ -87,6 +87,7 @@ DARTS = {
   "train.label_smoothing": 0.0,
   "train.auxiliary_weight": 0.4,
   "train.drop_path": 0.2,
+  "train.ema": 0.0,
   "train.cutout": 16,
 }
 

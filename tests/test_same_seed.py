@@ -28,7 +28,7 @@ def run(workdir, seed, plan):
   config.search.update(layers=3, nodes=1, operations=("skip_connect", "max_pool_3x3"))
   config.prune.rule = "random"
   config.train.update(drop_path=0.2, cutout=2)
-  config.data.flip = True
+  config.data.flip = "random"
   config.network.layers = 3 if plan == "darts" else 5
   lfr_darts_jax.train(config, lfr_darts_jax.search(config, workdir), workdir)
   return workdir

@@ -93,7 +93,7 @@ def test_images_of_the_training_differ_and_half_are_mirrored():
 
 
 def test_the_config_says_what_is_seen(config):
-  config.data.update(image_size=10, channels=3, flip=True)
+  config.data.update(image_size=10, channels=3, flip="random")
   assert transforms.test_transform(config) == Transform(10, 3, "whole")
   # Flips are made on the device, as are crops.
   assert transforms.train_transform(config) == Transform(10, 3, "whole")

@@ -40,11 +40,22 @@ def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
 
 
 def crop_and_flip(
-  images: jax.Array, key: jax.Array, config: ml_collections.ConfigDict, sharding: BatchSharding = WHOLE_BATCH
+  images: jax.Array,
+  key: jax.Array,
+  config: ml_collections.ConfigDict,
+  sharding: BatchSharding = WHOLE_BATCH,
+  flips: jax.Array | None = None,
 ) -> jax.Array:
-  """Random crops of images padded with zeros by `data.crop_padding`, and flips where `data.flip` allows them.
+  """Random crops of images padded with zeros by `data.crop_padding`, and flips by `data.flip`.
 
   What is random is drawn for the whole batch, so that it does not depend on how that is split over devices.
+
+  Args:
+    images: uint8 `[batch / shards, height, width, channels]`.
+    key: of what is random.
+    config: for `data`.
+    sharding: how the batch is split over devices.
+    flips: bool `[batch / shards]`, see `alternating_flips`; None to draw them.
   """
   crop_key, flip_key = jax.random.split(key)
   height, width, channels = images.shape[1:]
@@ -55,10 +66,26 @@ def crop_and_flip(
     corners = sharding.local_shard(jax.random.randint(crop_key, (batch, 2), 0, 2 * pad + 1))
     crop = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
     images = jax.vmap(crop)(padded, corners)
-  if config.data.flip:
+  if config.data.flip == "random":
     flips = sharding.local_shard(jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1)))
-    images = jnp.where(flips, images[:, :, ::-1], images)
+  if flips is not None:
+    images = jnp.where(flips.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
   return images
+
+
+def alternating_flips(indices: jax.Array, epoch: jax.Array, seed: int) -> jax.Array:
+  """Which images are flipped in an epoch: each in every other one (Jordan, "94 % on CIFAR-10 in 3.29 seconds", 2024).
+
+  Args:
+    indices: `[n]`, of the images in the data set.
+    epoch: from 0.
+    seed: of the flips in the first epoch.
+
+  Returns:
+    `[n]` bool.
+  """
+  first = jax.vmap(lambda index: jax.random.bits(jax.random.fold_in(jax.random.PRNGKey(seed), index)))(indices)
+  return (first + epoch.astype(first.dtype)) % 2 == 1
 
 
 def cutout(images: jax.Array, key: jax.Array, size: int, sharding: BatchSharding = WHOLE_BATCH) -> jax.Array:

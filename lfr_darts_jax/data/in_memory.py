@@ -92,6 +92,11 @@ class EpochBatches(NamedTuple):
       uint8 images `[batch_size / shards, height, width, channels]` and int32 labels.
     """
     indices = jax.lax.dynamic_slice_in_dim(self.order[split], (step - self.first) * batch_size, batch_size)
-    images, labels = self.dataset.take(sharding.local_shard(indices))
+    indices = sharding.local_shard(indices)
+    images, labels = self.dataset.take(indices)
     chex.assert_rank((images, labels), (4, 1))
-    return augment.crop_and_flip(images, key, config, sharding), labels
+    flips = None
+    if config.data.flip == "alternating":
+      epoch = self.first // (self.order.shape[1] // batch_size)
+      flips = augment.alternating_flips(indices, epoch, config.seed)
+    return augment.crop_and_flip(images, key, config, sharding, flips), labels

@@ -251,7 +251,10 @@ class StarCell(Cell):
       if kept:
         ones = jnp.ones((len(total), 1, 1, 1))
         total *= jnp.stack([kept.get((s, t), ones) for s, t, _ in departure.edges], axis=3)
-      for (_, target, _), y in zip(departure.edges, jnp.split(total, len(departure.edges), axis=3), strict=True):
+      targets, part = _by_target(departure, total)
+      # Otherwise one kernel would compute a node out of all that the edges into it gave, and take long to compile.
+      part = lax.optimization_barrier(part)
+      for target, y in zip(targets, jnp.split(part, len(targets), axis=3), strict=True):
         sums[target].append(y[..., 0, :])
     if train and self.is_mutable_collection("batch_stats"):
       for stride, parts in statistics.items():
@@ -427,6 +430,15 @@ def _scales(
     for key in reversed(output.norm or ()):
       updated[name] = {key: updated[name]}
   return scales, updated
+
+
+def _by_target(departure: Departure, total: jax.Array) -> tuple[list[int], jax.Array]:
+  """The targets of a departure and the sums of the edges into them, or all edges where its sources' targets differ."""
+  targets, count = [target for _, target, _ in departure.edges], len(departure.sources)
+  once = targets[: len(targets) // count]
+  if targets != once * count:
+    return targets, total
+  return once, total.reshape(*total.shape[:3], count, len(once), total.shape[-1]).sum(3)
 
 
 def _at(tree: Tree, path: tuple[str, ...]) -> Tree:

@@ -4,7 +4,7 @@
 leaves, and the forms of the cell that compute several edges at once read them as they are. All forms share them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -79,6 +79,25 @@ def unstack(spec: CellSpec, layer: Mapping[str, Tree]) -> dict[str, Tree]:
 def restack(spec: CellSpec, fewer: CellSpec, layer: Mapping[str, Tree]) -> dict[str, Tree]:
   """The stacks of a cell that has fewer candidates, from those of `spec`."""
   return stack(fewer, unstack(spec, layer))
+
+
+def of_network(
+  of: Callable[[CellSpec, Mapping[str, Tree]], dict[str, Tree]],
+  layout: Sequence[str],
+  cells: Sequence[CellSpec],
+  variables: Mapping[str, Tree],
+) -> dict[str, Tree]:
+  """`stack` or `unstack` of all layers of a network.
+
+  Args:
+    of: either.
+    layout: names of the layers' cells.
+    cells: the cells.
+    variables: parameters or batch statistics of the network.
+  """
+  by_name = {cell.name: cell for cell in cells}
+  layers = ((f"layer_{i}", by_name[name]) for i, name in enumerate(layout))
+  return {**variables, **{layer: of(cell, variables[layer]) for layer, cell in layers if layer in variables}}
 
 
 def _stack(*leaves: Any) -> Any:

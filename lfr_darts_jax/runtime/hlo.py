@@ -69,7 +69,7 @@ class Cost:
   Attributes:
     kernels: launches. A loop counts with its trips, a conditional with its largest branch.
     kernels_small: those whose results have less than 64 KiB.
-    gigabytes: operands and results of all kernels, each read or written once.
+    gigabytes: operands and results of all kernels, each read or written once; slices where only these are.
     while_loops: trips of every loop; None for one of unknown length, which counts as a single turn.
     largest_window: longest side of a convolution's window.
     collectives: how many of each kind run.
@@ -120,7 +120,10 @@ def cost(text: str) -> Cost:
   collectives: Counter[str] = Counter()
   for instruction, times, shapes in _launches(computations, entry, 1, loops):
     size = _bytes(instruction.result)
-    moved = size + sum(_bytes(shapes.get(name, "")) for name in instruction.operands)
+    if body := computations.get(instruction.called("calls")):
+      moved = _fused_bytes(body)
+    else:
+      moved = size + sum(_bytes(shapes.get(name, "")) for name in instruction.operands)
     control = instruction.opcode in ("while", "conditional")
     for i, more in enumerate((1, not control and size < SMALL, 0 if control else moved)):
       counted[i] += times * more
@@ -155,6 +158,36 @@ def _launches(
       inner, largest = max(found, key=lambda branch: sum(times for _, times, _ in branch[1]))
       loops += inner
       yield from largest
+
+
+def _fused_bytes(body: list[Instruction]) -> int:
+  """What a fusion reads and writes: of what it only slices, the slices; of what it updates in place, the update."""
+  by_name = {instruction.name: instruction for instruction in body}
+  users: dict[str, list[Instruction]] = {name: [] for name in by_name}
+  for instruction in body:
+    for name in instruction.operands:
+      users[name].append(instruction)
+
+  def using(name: str) -> Iterator[tuple[Instruction, str]]:
+    for user in users[name]:
+      yield from using(user.name) if user.opcode == "bitcast" else [(user, name)]
+
+  total = 0
+  for parameter in (i for i in body if i.opcode == "parameter"):
+    found = list(using(parameter.name))
+    first = all(user.operands[0] == name for user, name in found)
+    opcodes = {user.opcode for user, _ in found}
+    if first and opcodes <= {"slice", "dynamic-slice", "gather"}:
+      total += min(_bytes(parameter.shape), sum(_bytes(user.shape) for user, _ in found))
+    elif not (first and opcodes == {"dynamic-update-slice"}):
+      total += _bytes(parameter.shape)
+  root = body[-1]
+  for written in [by_name[name] for name in root.operands] if root.opcode == "tuple" else [root]:
+    while written.opcode == "bitcast":
+      written = by_name[written.operands[0]]
+    updated = by_name[written.operands[1]] if written.opcode == "dynamic-update-slice" else written
+    total += _bytes(updated.shape)
+  return total
 
 
 def _closing(text: str) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import contextvars
+from typing import Any
 
 import jax
 
@@ -17,6 +18,16 @@ def platform() -> str:
 def is_cpu() -> bool:
   """Whether programs are compiled for CPUs, where XLA needs other forms of convolutions, pools and mixed cells."""
   return platform() == "cpu"
+
+
+def host() -> contextlib.AbstractContextManager[Any]:
+  """Has what is computed inside, operation by operation, run on the CPU: an accelerator would compile every shape."""
+  if is_cpu():
+    return contextlib.nullcontext()
+  try:
+    return jax.default_device(jax.local_devices(backend="cpu")[0])
+  except RuntimeError:  # JAX was told to leave the CPU out.
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager

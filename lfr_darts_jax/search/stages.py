@@ -10,6 +10,7 @@ import ml_collections
 
 from lfr_darts_jax.data import datasets, input_pipeline
 from lfr_darts_jax.models.network import Network, supernet
+from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import growth, plans
 from lfr_darts_jax.search.bilevel import SearchSteps
@@ -67,14 +68,15 @@ class Stages:
   def initial_state(self, position: SearchPosition) -> SearchState:
     """The state in which a stage starts, with fresh weights and alphas."""
     stage, search = self.plan.stages[position.stage], self._config.search
-    key = jax.random.fold_in(jax.random.PRNGKey(self._config.seed), position.stage)
-    weight_key, alpha_key, step_key = jax.random.split(key, 3)
-    shape = len(edges(search.nodes)), len(search.operations)
-    keys = zip(stage.searched, jax.random.split(alpha_key, len(stage.searched)), strict=True)
-    alphas = {name: Alphas(ALPHA_SCALE * jax.random.normal(k, shape)) for name, k in keys}
-    image = jax.ShapeDtypeStruct((1, *self._data.image_shape), jnp.float32)
-    variables = self.network(position).lazy_init(weight_key, image, {n: a.operations for n, a in alphas.items()})
-    return self.steps(position).initial_state(variables, alphas, step_key)
+    with target.host():
+      key = jax.random.fold_in(jax.random.PRNGKey(self._config.seed), position.stage)
+      weight_key, alpha_key, step_key = jax.random.split(key, 3)
+      shape = len(edges(search.nodes)), len(search.operations)
+      keys = zip(stage.searched, jax.random.split(alpha_key, len(stage.searched)), strict=True)
+      alphas = {name: Alphas(ALPHA_SCALE * jax.random.normal(k, shape)) for name, k in keys}
+      image = jax.ShapeDtypeStruct((1, *self._data.image_shape), jnp.float32)
+      variables = self.network(position).lazy_init(weight_key, image, {n: a.operations for n, a in alphas.items()})
+      return self.steps(position).initial_state(variables, alphas, step_key)
 
   def narrow(self, position: SearchPosition, state: SearchState, reduced: dict[str, CellSpec]) -> At:
     """Narrows the mask of candidates; what belongs to the others stays in the state, but is skipped."""

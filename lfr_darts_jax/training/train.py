@@ -14,7 +14,7 @@ from lfr_darts_jax.data import augment, datasets, input_pipeline
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models.cell import DropRates
 from lfr_darts_jax.models.network import Network, with_sharding
-from lfr_darts_jax.runtime import checkpoint, distributed, nan_guard, workdir as workdirs
+from lfr_darts_jax.runtime import checkpoint, distributed, nan_guard, target, workdir as workdirs
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.runtime.paths import Path
 from lfr_darts_jax.runtime.session import ChunkResult, Session, check_finite
@@ -31,6 +31,7 @@ class TrainState(struct.PyTreeNode):
     params: weights of the network.
     batch_stats: running statistics of its batch norms.
     opt_state: state of the optimizer.
+    average: of the variables over the steps, where `train.ema` asks for it.
     key: raw random key, from which those of every step are folded.
   """
 
@@ -39,6 +40,12 @@ class TrainState(struct.PyTreeNode):
   batch_stats: Tree
   opt_state: optax.OptState
   key: jax.Array
+  average: Tree | None = None
+
+  @property
+  def variables(self) -> dict[str, Tree]:
+    """What is tested: the average, or parameters and batch statistics as they are."""
+    return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def check_batch_size(config: ml_collections.ConfigDict, train_images: int) -> None:
@@ -95,10 +102,14 @@ class TrainSteps:
 
   def initial_state(self, image_shape: tuple[int, ...]) -> TrainState:
     """The state before the first step, by `config.seed`; `image_shape` is height, width and channels."""
-    weight_key, step_key = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self._config.seed), 1_000))
-    variables = self._network.lazy_init(weight_key, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
-    params = variables["params"]
-    return TrainState(jnp.int32(0), params, variables["batch_stats"], self._optimizer.init(params), step_key)
+    with target.host():
+      weight_key, step_key = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self._config.seed), 1_000))
+      variables = self._network.lazy_init(weight_key, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+      params = variables["params"]
+      opt_state, average = self._optimizer.init(params), jax.tree.map(jnp.array, variables)
+      if not self._config.train.ema:
+        average = None
+      return TrainState(jnp.int32(0), params, variables["batch_stats"], opt_state, step_key, average)
 
   def compile(self, state: TrainState, chunk: input_pipeline.Chunk) -> jax.stages.Compiled:
     """`chunk` for arguments of these shapes, compiled: from state, chunk and stop to state and sums."""
@@ -137,6 +148,10 @@ class TrainSteps:
     updates, opt_state = self._optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     state = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
+    if train.ema:
+      new = {"params": params, "batch_stats": batch_stats}
+      average = jax.tree.map(lambda old, new: train.ema * old + (1 - train.ema) * new, state.average, new)
+      state = state.replace(average=average)
     return state, loss, accuracy
 
   def _batch(self, state: TrainState, batches: input_pipeline.StepBatches) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -269,7 +284,7 @@ class Training:
 
 
 def load_variables(config: ml_collections.ConfigDict, network: Network, workdir: Path, step: int) -> dict[str, Any]:
-  """Parameters and batch statistics of a work directory's checkpoint, of which nothing is changed.
+  """What is tested of a work directory's checkpoint, see `TrainState.variables`; nothing is changed.
 
   Raises:
     Broken: where the checkpoint of that step is not whole.
@@ -279,4 +294,4 @@ def load_variables(config: ml_collections.ConfigDict, network: Network, workdir:
   initial = lambda: steps.initial_state((data.image_size, data.image_size, data.channels))
   folder = workdir / workdirs.CHECKPOINTS / str(step)
   state, _ = checkpoint.read(folder, lambda meta: jax.eval_shape(initial))
-  return {"params": state.params, "batch_stats": state.batch_stats}
+  return state.variables

@@ -113,7 +113,7 @@ def train_transform(config: ml_collections.ConfigDict) -> Transform:
   """What a training sees; what `augment.crop_and_flip` does on the device is left to it."""
   data, inception = config.data, config.data.augmentation == "inception"
   crop = "random" if inception else "whole"
-  return Transform(data.image_size, data.channels, crop, data.flip and inception, data.jitter, data.hue)
+  return Transform(data.image_size, data.channels, crop, data.flip == "random" and inception, data.jitter, data.hue)
 
 
 def test_transform(config: ml_collections.ConfigDict) -> Transform:
