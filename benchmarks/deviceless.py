@@ -22,7 +22,6 @@ One line of JSON holds, besides the flags:
 
 import argparse
 import dataclasses
-import functools
 import json
 import pathlib
 import sys
@@ -126,13 +125,8 @@ def supernet_step(options: argparse.Namespace, devices: Any) -> Any:
     variables = network.init(jax.random.PRNGKey(0), image, {name: a.operations for name, a in alphas.items()})
     return steps.initial_state(variables, alphas, jax.random.PRNGKey(0))
 
-  def take(state: Any, batches: Any) -> Any:
-    sums = bilevel.Sums(jnp.zeros(2), jnp.zeros(2), jnp.zeros(2), dict.fromkeys(stage.searched, jnp.float32(0)))
-    unrolled = state.params if options.order == 2 else None
-    carry = steps.search_step(bilevel.Carry(state, unrolled, sums), batches)
-    return carry.state, carry.sums
-
-  return _lower(take, devices, jax.eval_shape(initial_state), _batches(options, 2, IMAGES // 2))
+  carry = jax.eval_shape(lambda: steps.carry(initial_state()))
+  return _lower(steps.search_step, devices, carry, _batches(options, 2, IMAGES // 2))
 
 
 def final_step(options: argparse.Namespace, devices: Any) -> Any:
@@ -150,7 +144,8 @@ def final_step(options: argparse.Namespace, devices: Any) -> Any:
   config.train.batch_size = options.batch
   network = final_network(config, formats.named(options.genotype))
   steps = TrainSteps(config, network, IMAGES, ((0.5,) * 3, (0.25,) * 3), devices)
-  state = jax.eval_shape(functools.partial(steps.initial_state, (options.image_size, options.image_size, 3)))
+  shape = options.image_size, options.image_size, 3
+  state = jax.eval_shape(lambda: steps.packed(steps.initial_state(shape)))
   return _lower(steps.step, devices, state, _batches(options, 1, IMAGES))
 
 

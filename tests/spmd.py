@@ -76,7 +76,9 @@ def updates(order, count, dtype, group=None, edges_as="scan"):
   results = []
   for number in (1, 8):
     team = devices(number)
-    made = bilevel.SearchSteps(config, network, stage, 20, ((0.4,), (0.3,)), team)
+    # With the star cell as on accelerators.
+    for_cpu = edges_as != "star"
+    made = bilevel.SearchSteps(config, network, stage, 20, ((0.4,), (0.3,)), team, for_cpu)
     state = made.initial_state(variables, as_float(alphas, dtype), jax.random.PRNGKey(0))
     state = team.replicate(jax.tree.map(np.asarray, state))
     chunk = team.replicate(InMemoryChunk(ArrayDataset(images, labels), splits))
@@ -131,6 +133,7 @@ TASKS = {
   "order_1": lambda: updates(1, 20, jnp.float64),
   "order_2": lambda: updates(2, 20, jnp.float64),
   "unrolled": lambda: updates(1, 20, jnp.float64, edges_as="unroll"),
+  "star": lambda: updates(1, 20, jnp.float64, edges_as="star"),
   "float32": lambda: updates(1, 5, jnp.float32),
   "group_of_one_device": lambda: updates(1, 20, jnp.float64, group=4),
   "group_of_two_devices": lambda: updates(1, 20, jnp.float64, group=8),

@@ -20,11 +20,11 @@ def stage(net, **schedule):
   return plans.Stage(net.network.layout, tuple(net.alphas), alpha_rate=6e-3, **schedule)
 
 
-def make(config, net, order=1, share_gradient=True, **search):
+def make(config, net, order=1, for_cpu=True, **search):
   """Steps, a state with momentum and data for a small supernet."""
   config.search.update(order=order, batch_size=4, **search)
   config.data.update(crop_padding=0)
-  steps = bilevel.SearchSteps(config, net.network, stage(net), 20, STATISTICS, None, share_gradient)
+  steps = bilevel.SearchSteps(config, net.network, stage(net), 20, STATISTICS, None, for_cpu)
   rng = np.random.default_rng(1)
   momentum = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) * 0.1, p.dtype), net.params)
   variables = {"params": net.params, "batch_stats": net.batch_stats}
@@ -174,8 +174,8 @@ def test_unrolled_params_by_hand(rate):
 def test_a_gradient_by_what_a_phase_needs_alone_gives_the_same_step(x64, config, supernet, order):
   net = supernet(layout=("n0",), nodes=1, channels=2)
   results = []
-  for share_gradient in (True, False):
-    steps, state, chunk = make(config, net, order, share_gradient)
+  for for_cpu in (True, False):
+    steps, state, chunk = make(config, net, order, for_cpu)
     results.append(steps.run(jax.tree.map(jnp.array, state), chunk, 2))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *results)
 

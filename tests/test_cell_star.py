@@ -112,7 +112,7 @@ def test_steps_of_star_and_scan_continue_each_other(x64, config, supernet, order
   net = supernet(layout=("n0", "r0"), channels=2, operations=ONE_OF_EACH_KIND)
   scan, state, chunk = make(config, net, order=order)
   # As on an accelerator: each phase has the gradient that it needs alone.
-  star = bilevel.SearchSteps(config, net.network.clone(edges="star"), stage(net), 20, STATISTICS, share_gradient=False)
+  star = bilevel.SearchSteps(config, net.network.clone(edges="star"), stage(net), 20, STATISTICS, for_cpu=False)
   fresh = lambda: jax.tree.map(jnp.array, state)
   alone, sums = scan.run(fresh(), chunk, 4)
   for first, second in ((scan, star), (star, scan)):

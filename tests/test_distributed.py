@@ -143,6 +143,7 @@ def compare(task):
     ("order_1", 1e-9),
     pytest.param("order_2", 1e-9, marks=pytest.mark.long),
     pytest.param("unrolled", 1e-9, marks=pytest.mark.long),
+    pytest.param("star", 1e-9, marks=pytest.mark.slow),
     pytest.param("float32", 1e-5, marks=pytest.mark.long),
     ("group_of_one_device", 1e-9),
     pytest.param("group_of_two_devices", 1e-9, marks=pytest.mark.long),

@@ -252,8 +252,11 @@ class StarCell(Cell):
         ones = jnp.ones((len(total), 1, 1, 1))
         total *= jnp.stack([kept.get((s, t), ones) for s, t, _ in departure.edges], axis=3)
       targets, part = _by_target(departure, total)
-      # Otherwise one kernel would compute a node out of all that the edges into it gave, and take long to compile.
-      part = lax.optimization_barrier(part)
+      # As the edges' outputs are in the reference; gradients by them take half the memory.
+      part = part.astype(states[0].dtype)
+      if mixture is not None:
+        # Otherwise one kernel would compute a node out of all that the edges into it gave, and take long to compile.
+        part = lax.optimization_barrier(part)
       for target, y in zip(targets, jnp.split(part, len(targets), axis=3), strict=True):
         sums[target].append(y[..., 0, :])
     if train and self.is_mutable_collection("batch_stats"):
@@ -276,7 +279,9 @@ class StarCell(Cell):
 
   def _grown(self, states: list[jax.Array], sums: dict[int, list[jax.Array]], last: int) -> list[jax.Array]:
     """The states up to number `last`."""
-    new = [sum(sums[target], jnp.zeros(())).astype(states[0].dtype) for target in range(len(states), last + 1)]
+    kind = states[0].dtype
+    wide = lambda y: y.astype(jnp.promote_types(kind, jnp.float32))
+    new = [sum(map(wide, sums[target]), jnp.zeros(())).astype(kind) for target in range(len(states), last + 1)]
     return [*states, *new]
 
   def _kept(self, batch: int, train: bool, rates: DropRates) -> dict[tuple[int, int], jax.Array]:

@@ -20,7 +20,7 @@ from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import hypergradient, penalties, plans, relaxation
 from lfr_darts_jax.search.relaxation import Moment, Relaxation
 from lfr_darts_jax.search.state import Alphas, SearchState
-from lfr_darts_jax.training import losses, optimizers
+from lfr_darts_jax.training import losses, optimizers, vector
 
 Tree = Any
 UNROLL, ALPHAS, WEIGHTS = range(3)  # The phases of a step, in the order of DARTS's algorithm 1.
@@ -158,7 +158,7 @@ class SearchSteps:
     total: int,
     statistics: input_pipeline.Statistics,
     devices: Devices | None = None,
-    share_gradient: bool | None = None,
+    for_cpu: bool | None = None,
   ):
     """Prepares the steps.
 
@@ -169,8 +169,9 @@ class SearchSteps:
       total: steps of the stage.
       statistics: mean and standard deviation of the train split, per channel.
       devices: that share every batch; None for the first one.
-      share_gradient: whether all phases share one compiled gradient, by weights and alphas, which halves the time to
-        compile and wastes what a phase does not need; None: on the CPU.
+      for_cpu: whether all phases share one compiled gradient, by weights and alphas, which halves the time to compile
+        and wastes what a phase does not need, and variables are trees. Else every phase has a gradient of its own, and
+        weights, momentum and statistics are a vector each. None: by the platform.
     """
     self._devices = devices or distributed.first_device()
     self._sharding = self._devices.sharding(network.settings.sharding.group)
@@ -182,8 +183,8 @@ class SearchSteps:
     self._relax = relaxation.make(config.search)
     self.optimizer = optimizers.search_weights(config, total)
     order_2 = config.search.order == 2
-    self._share = target.is_cpu() if share_gradient is None else share_gradient
-    by = lambda *needed: PARAMS_AND_ALPHAS if self._share else needed
+    self._for_cpu = target.is_cpu() if for_cpu is None else for_cpu
+    by = lambda *needed: PARAMS_AND_ALPHAS if self._for_cpu else needed
     phases = (
       Phase(TRAIN, by("params"), False, False, self._unroll),
       Phase(VALIDATION, by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas"), order_2, True, self._update_alphas),
@@ -236,17 +237,21 @@ class SearchSteps:
     return self._compiled(state, chunk, self._devices.replicate(np.int32(stop)))
 
   def _take_steps(self, state: SearchState, chunk: input_pipeline.Chunk, stop: jax.Array) -> tuple[SearchState, Sums]:
-    sums = Sums(jnp.zeros(2), jnp.zeros(2), jnp.zeros(2), dict.fromkeys(self._stage.searched, jnp.float32(0)))
-    carry = Carry(state, state.params if self._config.search.order == 2 else None, sums)
-    size = self._config.search.batch_size
+    size, carry = self._config.search.batch_size, self.carry(state)
     carry = input_pipeline.run_steps(chunk, self.order_keys(state), size, stop, self.search_step, carry)
-    return carry.state, carry.sums
+    return vector.unpack_state(carry.state), carry.sums
+
+  def carry(self, state: SearchState) -> Carry:
+    """What `search_step` starts from: the state as it takes it, and sums of nothing."""
+    state = state if self._for_cpu else vector.pack_state(state)
+    sums = Sums(jnp.zeros(2), jnp.zeros(2), jnp.zeros(2), dict.fromkeys(self._stage.searched, jnp.float32(0)))
+    return Carry(state, state.params if self._config.search.order == 2 else None, sums)
 
   def search_step(self, carry: Carry, batches: input_pipeline.StepBatches) -> Carry:
     """One step: UNROLL (order 2), ALPHAS on a validation batch, WEIGHTS on a train batch; warm-up: WEIGHTS alone."""
     weights, moving = len(self._phases) - 1, carry.state.step >= self._warmup
     take = functools.partial(self._take_phase, batches)
-    if self._share:
+    if self._for_cpu:
       return lax.fori_loop(jnp.where(moving, 0, weights), weights + 1, take, carry)
 
     def move(carry: Carry) -> Any:
@@ -296,9 +301,11 @@ class SearchSteps:
   def _loss(self, state: SearchState, batch: Batch, split: Any, params: Tree, alphas: Tree) -> Any:
     bilevel_steps = max(self._total - self._warmup, 1)
     moment = Moment((state.step - self._warmup) / bilevel_steps, split == TRAIN, batch.key)
-    return supernet_loss(
-      self._network, self._relax, state.mask, params, alphas, state.batch_stats, batch, self._rates(state), moment
+    params, statistics = vector.unpacked(params), vector.unpacked(state.batch_stats)
+    loss, (updated, *measured) = supernet_loss(
+      self._network, self._relax, state.mask, params, alphas, statistics, batch, self._rates(state), moment
     )
+    return loss, (vector.like(updated, state.batch_stats), *measured)
 
   def _rates(self, state: SearchState) -> DropRates:
     if self._stage.skip_dropout is None:

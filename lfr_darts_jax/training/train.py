@@ -18,7 +18,7 @@ from lfr_darts_jax.runtime import checkpoint, distributed, nan_guard, target, wo
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.runtime.paths import Path
 from lfr_darts_jax.runtime.session import ChunkResult, Session, check_finite
-from lfr_darts_jax.training import losses, optimizers
+from lfr_darts_jax.training import losses, optimizers, vector
 
 Tree = Any
 
@@ -124,9 +124,13 @@ class TrainSteps:
       return state, loss + step_loss, accuracy + step_accuracy
 
     zero, order_key = jnp.zeros(()), jax.random.split(state.key, 4)[:1]
-    size = self._config.train.batch_size
+    size, state = self._config.train.batch_size, self.packed(state)
     state, *sums = input_pipeline.run_steps(chunk, order_key, size, stop, step, (state, zero, zero))
-    return state, sums
+    return vector.unpack_state(state), sums
+
+  def packed(self, state: TrainState) -> TrainState:
+    """The state as `step` takes it; on accelerators with a vector in the place of each tree."""
+    return state if target.is_cpu() else vector.pack_state(state)
 
   def step(self, state: TrainState, batches: input_pipeline.StepBatches) -> tuple[TrainState, jax.Array, jax.Array]:
     """One step; returns the state after it, its loss in nats, and its accuracy from 0 to 1."""
@@ -136,10 +140,11 @@ class TrainSteps:
     rates = DropRates(path=drop_path_rate(train.drop_path, epoch, train.epochs) if train.drop_path else None)
 
     def objective(params: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-      variables, rngs = {"params": params, "batch_stats": state.batch_stats}, {"dropout": dropout_key}
+      variables = {"params": vector.unpacked(params), "batch_stats": vector.unpacked(state.batch_stats)}
+      rngs = {"dropout": dropout_key}
       outputs, updated = self._network.apply(variables, images, None, True, rates, rngs=rngs, mutable=["batch_stats"])
       loss = losses.training_loss(outputs, labels, train.auxiliary_weight, train.label_smoothing)
-      return loss, (updated["batch_stats"], losses.accuracy(outputs.logits, labels))
+      return loss, (vector.like(updated["batch_stats"], state.batch_stats), losses.accuracy(outputs.logits, labels))
 
     (loss, (batch_stats, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
     loss, accuracy, gradient = self._devices.mean((loss, accuracy, gradient))
