@@ -10,12 +10,13 @@ import pytest
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import datasets
 from lfr_darts_jax.errors import RunError, UsageError
-from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.runtime import distributed, workdir as workdirs
 from lfr_darts_jax.runtime.metrics import Metrics
 from lfr_darts_jax.runtime.preemption import Interrupted, Preemption
 from lfr_darts_jax.runtime.session import Session
 from lfr_darts_jax.search import bilevel, diagnostics, growth, plans
 from lfr_darts_jax.search.search import Search
+from lfr_darts_jax.search.stages import Stages
 from lfr_darts_jax.search.state import SearchPosition
 from tests import damage
 from tests.conftest import tiny_config
@@ -234,6 +235,17 @@ def test_pruning_takes_no_other_program(tiny, tmp_path, monkeypatch, edges):
   monkeypatch.setattr(bilevel.SearchSteps, "compile", count)
   assert all(cell.derived for cell in search(tiny, tmp_path).cells)
   assert len(compiled) == 5 and len(set(compiled)) == 1
+
+
+def test_the_batches_of_the_alphas_begin_behind_the_warm_up(tiny, monkeypatch):
+  stages = Stages(tiny, datasets.open_dataset(tiny), distributed.first_device())
+  asked = []
+  monkeypatch.setattr(stages._data, "batches", lambda *arguments: asked.append(arguments))
+  position = SearchPosition(1, stages.plan.cells, stages.plan.cells)
+  stages.batches(position, 2)
+  ((splits, size, seed, first, _),) = asked
+  assert len(splits) == 2 and size == tiny.search.batch_size and seed == (tiny.seed, 5, 1, 2)
+  assert first == (0, round(0.3 * stages.total))
 
 
 @pytest.mark.slow

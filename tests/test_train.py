@@ -2,6 +2,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from lfr_darts_jax import config as schema
@@ -49,6 +50,8 @@ def test_it_learns_and_leaves_a_checkpoint(tiny, tmp_path):
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   losses = [float(line.split('"train_loss": ')[1].split(",")[0]) for line in lines]
   assert losses[-1] < 0.85 * losses[0]
+  # The schedule, and the momentum with it, went on from step to step.
+  assert int(optax.tree.get(state.opt_state, "count")) == int(state.step)
   variables = train.load_variables(tiny, final_network(tiny, GENOTYPE), tmp_path, int(state.step))
   jax.tree.map(np.testing.assert_array_equal, variables["params"], state.params)
   jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], state.batch_stats)

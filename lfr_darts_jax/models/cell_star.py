@@ -29,7 +29,7 @@ from lfr_darts_jax.search_space.cell_spec import CellSpec
 from lfr_darts_jax.search_space.operation_names import NONE, SKIP_CONNECT
 
 Tree = Any
-MOST_COMPOSED = 64  # Features of a node up to which dense kernels pay.
+MOST_COMPOSED = 160  # Features of a node up to which dense kernels pay.
 
 
 class Departure(NamedTuple):
