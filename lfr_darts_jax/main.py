@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import RunError, UsageError, one_line, short
-from lfr_darts_jax.runtime import jax_setup, paths, workdir as workdirs
+from lfr_darts_jax.runtime import deviceless, jax_setup, paths, workdir as workdirs
 from lfr_darts_jax.runtime.preemption import Interrupted
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.genotype import Genotype
@@ -53,6 +53,7 @@ MODES = {
   "train": Mode(("genotype", "config", *PROCESSES), ("",)),
   "evaluate": Mode(PROCESSES, TEST_FIELDS),
   "describe": Mode(("genotype", "config"), COST_FIELDS),
+  "estimate": Mode(("genotype", "config", "device"), ("",)),
   "report": Mode(),
   "draw": Mode(("genotype",)),
 }
@@ -61,6 +62,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; the same 
 _MODE = flags.DEFINE_enum("mode", "run", list(MODES), "What to do.")
 _GENOTYPE = flags.DEFINE_string(
   "genotype", None, f"Genotype file, or {', '.join(formats.BUILT_IN)}; takes the place of the search."
+)
+_DEVICE = flags.DEFINE_string(
+  "device", "cpu", f"What --mode=estimate is for: {', '.join(deviceless.DEVICES)}, or cpu to time steps here."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Join the processes of this TPU pod, Slurm, Kubernetes or Open MPI job."
@@ -73,6 +77,9 @@ _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 def main(argv: Sequence[str]) -> None:
   """Runs the mode that the flags name."""
+  if _MODE.value == "estimate" and _DEVICE.value != "cpu":
+    deviceless.check(_DEVICE.value)
+    deviceless.set_environment()
   # Imported here so that wrong flags are answered at once.
   from lfr_darts_jax import pipeline
   from lfr_darts_jax.report import drawing, page
@@ -84,6 +91,13 @@ def main(argv: Sequence[str]) -> None:
   given = None if _GENOTYPE.value is None else formats.named(_GENOTYPE.value)
   if mode == "describe":
     print(json.dumps(pipeline.describe(config, given or _genotype_of_workdir())))
+    return
+  if mode == "estimate":
+    from lfr_darts_jax import estimate
+
+    schema.validate(config)
+    found = estimate.estimate(config, _DEVICE.value, given)
+    print(estimate.table(found), json.dumps(found), sep="\n")
     return
   if _WORKDIR.value is None:
     raise UsageError(f"workdir: not given; --mode={mode} allows a directory that can be written")
@@ -210,7 +224,7 @@ def _check_used(name: str, given: Sequence[str]) -> None:
     if field != flag and not field.startswith(mode.fields):
       allowed = ", ".join(f"{f}*" if f.endswith(".") else f for f in mode.fields) or "none"
       raise UsageError(f"config.{field}: --mode={name} does not use it; allowed are {allowed}")
-    if flag in ("genotype", "config", *PROCESSES) and flag not in mode.flags:
+    if flag in ("genotype", "config", "device", *PROCESSES) and flag not in mode.flags:
       users = ", ".join(other for other, its in MODES.items() if flag in its.flags)
       raise UsageError(f"{flag}: --mode={name} does not use it; allowed with {users}")
 

@@ -10,9 +10,9 @@ import pytest
 import lfr_darts_jax
 
 PACKAGE = pathlib.Path(lfr_darts_jax.__file__).parent
-TOP = ("__init__", "main", "pipeline", "config", "errors")
+TOP = ("__init__", "main", "pipeline", "estimate", "config", "errors")
 # From the top down. What stands behind a floor are files of the package's top that it may import all the same.
-FLOORS = ("main", "pipeline", "report", "search", "training", "models", "search_space", "data", "runtime")
+FLOORS = ("main", "pipeline", "estimate", "report", "search", "training", "models", "search_space", "data", "runtime")
 CELLAR = ("config", "errors")
 
 

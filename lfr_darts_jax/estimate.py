@@ -1,0 +1,246 @@
+"""What a job needs on a device, before it is paid for: steps compiled without the device, or timed on this CPU.
+
+The time of a step is estimated from its compiled program: no less than the bytes that its kernels move take at the
+memory's bandwidth; plausibly that, and `LAUNCH_SECONDS` for each kernel. Tests, compilation and input come on top.
+"""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from lfr_darts_jax.data import datasets
+from lfr_darts_jax.data.in_memory import ArrayDataset, EpochBatches
+from lfr_darts_jax.models.network import final_network, supernet
+from lfr_darts_jax.runtime import deviceless, distributed, hlo, target
+from lfr_darts_jax.runtime.distributed import REPLICATED, Devices
+from lfr_darts_jax.runtime.progress import duration
+from lfr_darts_jax.search import bilevel, plans, pruning
+from lfr_darts_jax.search.state import Alphas
+from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.cell_spec import CellSpec
+from lfr_darts_jax.search_space.genotype import Genotype
+from lfr_darts_jax.training.train import TrainSteps
+
+LAUNCH_SECONDS = 2.5e-6
+TIMED = 5  # Steps on a CPU, after one that is not counted.
+# So that nothing need be there of a data set that many use; the fifth of it that the search may leave out counts.
+TRAIN_IMAGES = {
+  "cifar10": 50_000,
+  "cifar100": 50_000,
+  "fashion_mnist": 60_000,
+  "mnist": 60_000,
+  "imagenet2012": 1_281_167,
+}
+
+
+class Step(NamedTuple):
+  """A program of a job.
+
+  Attributes:
+    name: of the stage of the search, or "training".
+    runs: how often it runs in the job.
+    take: the step itself.
+    arguments: makes its arguments, of which `lower` needs the shapes alone.
+  """
+
+  name: str
+  runs: int
+  take: Callable[..., Any]
+  arguments: Callable[[], tuple[Any, Any]]
+
+
+def estimate(config: ml_collections.ConfigDict, device: str, genotype: Genotype | None = None) -> dict[str, Any]:
+  """What the search and the training of a config need on one device.
+
+  Args:
+    config: the config, validated.
+    device: one of `deviceless.DEVICES`, or "cpu" to time steps here.
+    genotype: what is trained, and not searched; None to search, and to train DARTS's cells in the place of what will be
+      found.
+
+  Returns:
+    `device`, `fits` and `memory_bytes`; `seconds` of the steps of the whole job, `search_seconds` and `train_seconds`,
+    each `{"lower": ..., "plausible": ...}`; and `programs`, each with its `name`, `steps`, `memory_bytes`,
+    `compile_seconds` on this machine, seconds per step, and unless on the CPU its `kernels` and `gigabytes`.
+
+  Raises:
+    UsageError: where the device is unknown, or an extra is missing.
+  """
+  if device == "cpu":
+    programs = [_timed(step) for step in steps(config, distributed.first_device(), genotype)]
+  else:
+    made = deviceless.DEVICES.get(device)
+    members = Devices(deviceless.devices(device))
+    assert made
+    with target.compiling_for(made.platform):
+      programs = [_compiled(step, members, made) for step in steps(config, members, genotype)]
+  memory = max(program["memory_bytes"] for program in programs)
+
+  def seconds(of: list[dict[str, Any]]) -> dict[str, float]:
+    return {
+      kind: round(sum(p["steps"] * p[f"{kind}_seconds_per_step"] for p in of), 1) for kind in ("lower", "plausible")
+    }
+
+  return {
+    "device": device,
+    "fits": device == "cpu" or memory <= deviceless.DEVICES[device].memory,
+    "memory_bytes": memory,
+    "seconds": seconds(programs),
+    "search_seconds": seconds([p for p in programs if p["name"] != "training"]),
+    "train_seconds": seconds([p for p in programs if p["name"] == "training"]),
+    "programs": programs,
+  }
+
+
+def table(found: dict[str, Any]) -> str:
+  """What `estimate` found, for a terminal."""
+  rows = [("program", "steps", "kernels", "GB", "memory", "a step, ms", "in all")]
+  for p in found["programs"]:
+    milliseconds = " to ".join(f"{1e3 * p[f'{kind}_seconds_per_step']:.2f}" for kind in ("lower", "plausible"))
+    seconds = p["steps"] * p["plausible_seconds_per_step"]
+    counted = f"{p['kernels']:,}" if "kernels" in p else "", f"{p['gigabytes']:.2f}" if "gigabytes" in p else ""
+    rows.append(
+      (p["name"], f"{p['steps']:,}", *counted, f"{p['memory_bytes'] / 2**30:.2f} GiB", milliseconds, duration(seconds))
+    )
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+  lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+  whole = " to ".join(duration(found["seconds"][kind]) for kind in ("lower", "plausible"))
+  fits = "fits" if found["fits"] else "does not fit"
+  return "\n".join([*lines, f"on {found['device']}: {fits}, steps of the whole job {whole}"])
+
+
+def steps(config: ml_collections.ConfigDict, devices: Devices, genotype: Genotype | None) -> Iterator[Step]:
+  """The programs of a job."""
+  images = TRAIN_IMAGES.get(config.data.name) or datasets.open_dataset(config).train_images
+  if genotype is None:
+    plan = plans.make(config)
+    for index in range(len(plan.stages)):
+      yield search_step(config, index, devices, images)
+  yield train_step(config, genotype or formats.DARTS_V2, devices, images)
+
+
+def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices, images: int) -> Step:
+  """A step of a stage of the search, with all its phases.
+
+  Args:
+    config: the config.
+    index: of the stage, from 0 or, from the last one on, from -1.
+    devices: that share every batch.
+    images: of the train split.
+  """
+  plan = plans.make(config)
+  index = range(len(plan.stages))[index]
+  stage, total = plan.stages[index], plans.steps_per_stage(config, images)
+  network = supernet(config, stage.layout, cells_at(config, plan, index), skip_unweighted=bool(stage.rounds))
+  made = bilevel.SearchSteps(config, network, stage, total, _moments(config), devices)
+  shape = len(plan.cells[0].candidates), len(config.search.operations)
+
+  def arguments() -> tuple[Any, Any]:
+    alphas = {name: Alphas(jnp.zeros(shape)) for name in stage.searched}
+    image = jnp.zeros((1, config.data.image_size, config.data.image_size, config.data.channels))
+    variables = network.init(jax.random.PRNGKey(0), image, {name: a.operations for name, a in alphas.items()})
+    carry = made.carry(made.initial_state(variables, alphas, jax.random.PRNGKey(0)))
+    # In the middle of the stage, where the alphas move.
+    carry = carry._replace(state=carry.state.replace(step=jnp.int32(total - 1)))
+    return carry, _batches(config, 2, int(images * config.data.search_fraction) // 2, images)
+
+  return Step("+".join(stage.searched), total, made.search_step, arguments)
+
+
+def train_step(config: ml_collections.ConfigDict, genotype: Genotype, devices: Devices, images: int) -> Step:
+  """A step of the final training; arguments as of `search_step`."""
+  made = TrainSteps(config, final_network(config, genotype), images, _moments(config), devices)
+
+  def arguments() -> tuple[Any, Any]:
+    state = made.packed(made.initial_state((config.data.image_size, config.data.image_size, config.data.channels)))
+    return state, _batches(config, 1, images, images)
+
+  return Step("training", made.total, made.step, arguments)
+
+
+def cells_at(config: ml_collections.ConfigDict, plan: plans.Plan, index: int) -> tuple[CellSpec, ...]:
+  """The cells in a stage's supernet: what is derived by then is DARTS_V2's, what is pruned is pruned at random."""
+  derived = {cell.kind: cell for cell in formats.DARTS_V2.cells}
+  rng, operations = np.random.default_rng(0), tuple(config.search.operations)
+  cells = {cell.name: cell for cell in plan.cells}
+  for stage in plan.stages[:index]:
+    for name in stage.searched:
+      cell = cells[name]
+      if stage.keep == 1:
+        cells[name] = dataclasses.replace(derived[cell.kind], name=name)
+      else:
+        strengths = rng.random((len(cell.candidates), len(operations)))
+        cells[name] = pruning.prune_operations(cell, strengths, operations, stage.keep)
+  return tuple(cells.values())
+
+
+def lower(step: Step, devices: Devices) -> Any:
+  """A step, lowered for devices that need not be here."""
+  everywhere = jax.sharding.NamedSharding(devices.mesh, REPLICATED)
+  place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
+  shapes = jax.tree.map(place, jax.eval_shape(step.arguments))
+  return jax.jit(devices.shard_map(step.take, REPLICATED, REPLICATED), donate_argnums=0).lower(*shapes)
+
+
+def memory_bytes(compiled: Any) -> int:
+  """Temporaries, arguments and outputs of a program, donated ones once, in XLA's account."""
+  memory = compiled.memory_analysis()
+  used = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+  return int(used - memory.alias_size_in_bytes)
+
+
+def _compiled(step: Step, devices: Devices, device: deviceless.Device) -> dict[str, Any]:
+  began = time.perf_counter()
+  compiled = lower(step, devices).compile()
+  seconds, cost = time.perf_counter() - began, hlo.cost(compiled.as_text())
+  lowest = 1e9 * cost.gigabytes / device.bandwidth
+  return {
+    "name": step.name,
+    "steps": step.runs,
+    "kernels": cost.kernels,
+    "gigabytes": round(cost.gigabytes, 3),
+    "memory_bytes": memory_bytes(compiled),
+    "lower_seconds_per_step": lowest,
+    "plausible_seconds_per_step": lowest + LAUNCH_SECONDS * cost.kernels,
+    "compile_seconds": round(seconds, 1),
+  }
+
+
+def _timed(step: Step) -> dict[str, Any]:
+  arguments = step.arguments()
+  began = time.perf_counter()
+  compiled = jax.jit(step.take).lower(*arguments).compile()
+  compiling, seconds = time.perf_counter() - began, []
+  for _ in range(TIMED + 1):
+    began = time.perf_counter()
+    jax.block_until_ready(compiled(*arguments))
+    seconds.append(time.perf_counter() - began)
+  return {
+    "name": step.name,
+    "steps": step.runs,
+    "memory_bytes": memory_bytes(compiled),
+    "lower_seconds_per_step": min(seconds[1:]),
+    "plausible_seconds_per_step": statistics.median(seconds[1:]),
+    "compile_seconds": round(compiling, 1),
+  }
+
+
+def _moments(config: ml_collections.ConfigDict) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  return (0.5,) * config.data.channels, (0.25,) * config.data.channels
+
+
+def _batches(config: ml_collections.ConfigDict, splits: int, count: int, images: int) -> EpochBatches:
+  """An epoch's batches out of a data set on the device, or of what of it a stream has there."""
+  size = config.data.image_size
+  held = min(images, 64 * config.search.batch_size) if config.data.loading == "stream" else images
+  dataset = ArrayDataset(jnp.zeros((held, size, size, config.data.channels), jnp.uint8), jnp.zeros(held, jnp.int32))
+  order = jnp.tile(jnp.arange(count, dtype=jnp.int32) % held, (splits, 1))
+  # So that every step finds its batch, whatever its number.
+  return EpochBatches(dataset, order, jnp.int32(0))
