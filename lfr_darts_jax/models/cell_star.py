@@ -46,7 +46,7 @@ class Departure(NamedTuple):
   edges: list[Connection]
 
   def counts(self, name: str) -> list[int]:
-    """How many edges out of every source have an operation."""
+    """How many edges out of each source have an operation."""
     return [sum(source == s and name in left for s, _, left in self.edges) for source in self.sources]
 
 
@@ -77,8 +77,8 @@ class Edges(NamedTuple):
   """What an operation needs to be computed on all edges of a departure that have it.
 
   Attributes:
-    states: the sources' `[batch, height, width, channels]`.
-    counts: how many of the edges leave each of them.
+    states: those that such edges leave, each `[batch, height, width, channels]`.
+    counts: how many leave each of them.
     stride: of the edges.
     params: the operation's, every leaf with a row per edge; dense kernels in the place of what they are composed of.
     settings: how layers compute.
@@ -124,18 +124,17 @@ def convolve(
   Returns:
     `[batch, height / s, width / s, rows, outputs]`.
   """
-  used = [(x, count) for x, count in zip(inputs, counts, strict=True) if count]
-  if len({count for _, count in used}) > 1:
-    parts = zip(used, jnp.split(kernels, _ends([count for _, count in used])), strict=True)
-    return jnp.concatenate([convolve([x], [count], own, strides) for (x, count), own in parts], axis=3)
+  if len(set(counts)) > 1:
+    parts = zip(inputs, counts, jnp.split(kernels, _ends(counts)), strict=True)
+    return jnp.concatenate([convolve([x], [count], own, strides) for x, count, own in parts], axis=3)
   rows, height, width, channels, outputs = kernels.shape
   y = lax.conv_general_dilated(
-    jnp.concatenate([x for x, _ in used], axis=-1),
+    jnp.concatenate(inputs, axis=-1),
     jnp.moveaxis(kernels, 0, 3).reshape(height, width, channels, rows * outputs).astype(inputs[0].dtype),
     strides,
     [(side // 2, side // 2) for side in (height, width)],
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    feature_group_count=len(used),
+    feature_group_count=len(inputs),
   )
   return y.reshape(*y.shape[:3], rows, outputs)
 
@@ -306,7 +305,7 @@ class StarCell(Cell):
     """What every edge adds to its target: `[batch, height, width, edges, channels]`; and the new running statistics."""
     names = sorted({name for _, _, left in departure.edges for name in left} - {NONE})
     fast, kind = [n for n in names if self._fast(n)], states[0].dtype
-    edges = {n: Edges(states, departure.counts(n), departure.stride, params.get(n, {}), self.settings) for n in fast}
+    edges = {n: self._edges(n, departure, states, params.get(n, {})) for n in fast}
     openings = {n: Output(_opening(edges[n]), ("BatchNorm_0",)) for n in fast if n in OPENED}
     scales, statistics = _scales(openings, edges, running, train, {})
     opened = {n: (scales[n].factor * openings[n].values + scales[n].shift).astype(kind) for n in openings}
@@ -333,6 +332,11 @@ class StarCell(Cell):
         total += place((scales[name].factor if name in scales else weight) * spread(outputs[name].values))
         shifts += place(scales[name].shift) if name in scales else 0
     return total + shifts, {n: tree for n, tree in updated.items() if tree}
+
+  def _edges(self, name: str, departure: Departure, states: list[jax.Array], params: Tree) -> Edges:
+    counts = departure.counts(name)
+    used = [state for state, count in zip(states, counts, strict=True) if count]
+    return Edges(used, [count for count in counts if count], departure.stride, params, self.settings)
 
   def _weights(self, departure: Departure, names: list[str], mixture: jax.Array) -> dict[str, jax.Array]:
     """The mixture by operation, `[rows]`: of the edges that have it."""
@@ -453,7 +457,7 @@ def _at(tree: Tree, path: tuple[str, ...]) -> Tree:
 
 def _spread(x: jax.Array, counts: list[int]) -> jax.Array:
   """From a row per source to one per edge: `[..., sources, channels]` to `[..., sum(counts), channels]`."""
-  parts = [jnp.broadcast_to(x[..., i : i + 1, :], (*x.shape[:-2], n, x.shape[-1])) for i, n in enumerate(counts) if n]
+  parts = [jnp.broadcast_to(x[..., i : i + 1, :], (*x.shape[:-2], n, x.shape[-1])) for i, n in enumerate(counts)]
   return jnp.concatenate(parts, axis=-2)
 
 
