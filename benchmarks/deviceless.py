@@ -14,7 +14,7 @@ One line of JSON holds, besides the flags:
   kernels_small    those whose results have less than 64 KiB
   gigabytes        operands and results of all kernels, each read or written once; slices where only these are
   while_loops      trips of every loop; null for one of unknown length, which makes the counts invalid: `valid` says so
-  largest_window   longest side of a convolution's window
+  largest_window   longest side of a window, of a convolution or another operation that has one
   compile_seconds, trace_seconds
   memory_bytes     temporaries, arguments and outputs, donated ones once, in XLA's account
   collectives      by kind
@@ -80,9 +80,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
   if options.hlo:
     options.hlo.write_text(text)
   cost = hlo.cost(text)
-  flags = {name: str(value) if isinstance(value, pathlib.Path) else value for name, value in vars(options).items()}
   return {
-    **{name: value for name, value in flags.items() if name not in ("json", "threads", "hlo")},
+    **{name: value for name, value in vars(options).items() if name not in ("json", "threads", "hlo")},
     **dataclasses.asdict(cost),
     "valid": cost.exact,
     "compile_seconds": round(done - traced, 1),

@@ -30,7 +30,7 @@ from lfr_darts_jax.training.train import TrainSteps
 
 LAUNCH_SECONDS = 2.5e-6
 TIMED = 5  # Steps on a CPU, after one that is not counted.
-# So that nothing need be there of a data set that many use; the fifth of it that the search may leave out counts.
+# Of data sets that need not be there to be estimated for.
 TRAIN_IMAGES = {
   "cifar10": 50_000,
   "cifar100": 50_000,
@@ -76,9 +76,8 @@ def estimate(config: ml_collections.ConfigDict, device: str, genotype: Genotype 
   if device == "cpu":
     programs = [_timed(step) for step in steps(config, distributed.first_device(), genotype)]
   else:
-    made = deviceless.DEVICES.get(device)
     members = Devices(deviceless.devices(device))
-    assert made
+    made = deviceless.DEVICES[device]
     with target.compiling_for(made.platform):
       programs = [_compiled(step, members, made) for step in steps(config, members, genotype)]
   memory = max(program["memory_bytes"] for program in programs)
@@ -147,7 +146,7 @@ def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices,
     image = jnp.zeros((1, config.data.image_size, config.data.image_size, config.data.channels))
     variables = network.init(jax.random.PRNGKey(0), image, {name: a.operations for name, a in alphas.items()})
     carry = made.carry(made.initial_state(variables, alphas, jax.random.PRNGKey(0)))
-    # In the middle of the stage, where the alphas move.
+    # At the end of the stage, where the alphas move.
     carry = carry._replace(state=carry.state.replace(step=jnp.int32(total - 1)))
     return carry, _batches(config, 2, int(images * config.data.search_fraction) // 2, images)
 

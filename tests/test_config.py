@@ -83,6 +83,9 @@ def test_a_config_of_an_earlier_version_is_read_as_it_was_meant():
   assert schema.complete(flat) == flat
   earlier = {k: v for k, v in flat.items() if k not in ("data.augmentation", "data.test_view", "data.split_seed")}
   assert schema.complete(earlier) == flat
+  flips = {"data.flip": True}, {"data.flip": False}
+  assert [schema.complete(flat | older)["data.flip"] for older in flips] == ["random", "none"]
+  assert schema.complete({k: v for k, v in earlier.items() if k != "train.ema"}) == flat
   streamed = earlier | {"data.loading": "stream", "data.name": "folder", "data.crop_padding": 4}
   assert schema.complete(streamed) == streamed | {
     "data.augmentation": "inception",

@@ -21,6 +21,14 @@ def measure(*flags):
   return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+def skip_without(device):
+  """Skips a test where programs can't be compiled for a device."""
+  try:
+    deviceless.check(device)
+  except UsageError:
+    pytest.skip("the extra is not installed")
+
+
 def test_an_unknown_device_and_a_missing_extra_are_one_line(monkeypatch):
   with pytest.raises(UsageError, match="device: z80; allowed are h100"):
     deviceless.check("z80")
@@ -35,10 +43,7 @@ def test_an_unknown_device_and_a_missing_extra_are_one_line(monkeypatch):
 @pytest.mark.parametrize("stage", [0, 1])
 def test_a_step_has_no_loop_and_no_large_window(device, stage):
   """Of a mixed normal cell, and of a reduction cell behind derived ones."""
-  try:
-    deviceless.check(device)
-  except UsageError:
-    pytest.skip("the extra is not installed")
+  skip_without(device)
   done = measure(f"--device={device}", f"--stage={stage}")
   assert done.returncode == 0, done.stderr[-2000:]
   result = json.loads(done.stdout)
@@ -50,10 +55,7 @@ def test_a_step_has_no_loop_and_no_large_window(device, stage):
 
 @pytest.mark.slow
 def test_eight_devices_take_few_collectives():
-  try:
-    deviceless.check("h100")
-  except UsageError:
-    pytest.skip("the extra is not installed")
+  skip_without("h100")
   done = measure("--device=h100", "--stage=0", "--batch=16", "--devices=8")
   assert done.returncode == 0, done.stderr[-2000:]
   result = json.loads(done.stdout)

@@ -7,9 +7,9 @@ import jax
 import pytest
 
 from lfr_darts_jax import estimate
-from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.runtime import deviceless, distributed
+from lfr_darts_jax.runtime import distributed
 from lfr_darts_jax.search import plans
+from tests.test_deviceless import skip_without
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = (
@@ -71,10 +71,7 @@ def test_what_cannot_be_estimated_is_one_line(flags, words):
 
 @pytest.mark.slow
 def test_for_a_gpu_kernels_are_counted():
-  try:
-    deviceless.check("h100")
-  except UsageError:
-    pytest.skip("the extra is not installed")
+  skip_without("h100")
   done = call("--mode=estimate", *TINY, "--device=h100")
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout.splitlines()[-1])

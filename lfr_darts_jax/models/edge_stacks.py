@@ -87,10 +87,10 @@ def of_network(
   cells: Sequence[CellSpec],
   variables: Mapping[str, Tree],
 ) -> dict[str, Tree]:
-  """`stack` or `unstack` of all layers of a network.
+  """Changes the variables of every layer of a network.
 
   Args:
-    of: either.
+    of: `stack`, `unstack`, or another function of a cell and its layer's variables.
     layout: names of the layers' cells.
     cells: the cells.
     variables: parameters or batch statistics of the network.

@@ -53,9 +53,11 @@ DEVICES = {
   "h100": Device("gpu", "NVIDIA H100 80GB HBM3", 3.352e12, 84942979072, (9, 0), 132, 1.98, 52428800, 233472),
   "h200": Device("gpu", "NVIDIA H200", 4.8e12, 151397597184, (9, 0), 132, 1.98, 62914560, 233472),
   "a100": Device("gpu", "NVIDIA A100-SXM4-80GB", 2.039e12, 85031714816, (8, 0), 108, 1.41, 41943040, 167936),
-  "v5e": Device("tpu", "v5e:2x2", 8.19e11, 17179869184),
-  "v6e": Device("tpu", "v6e:2x2", 1.64e12, 34359738368),
+  "v5e": Device("tpu", "v5e", 8.19e11, 17179869184),
+  "v6e": Device("tpu", "v6e", 1.64e12, 34359738368),
 }
+# The slices of TPUs that libtpu describes, by their number of chips; the smallest has four.
+SLICES = {4: "2x2", 8: "2x4", 16: "4x4"}
 
 
 def check(device: str) -> None:
@@ -89,7 +91,7 @@ def devices(device: str, count: int = 1) -> tuple[Any, ...]:
   """So many of a device, for which functions can be lowered and compiled.
 
   Raises:
-    UsageError: see `check`.
+    UsageError: see `check`, and where so many can't be described.
   """
   check(device)
   from jax.experimental import topologies
@@ -98,8 +100,10 @@ def devices(device: str, count: int = 1) -> tuple[Any, ...]:
   if made.platform == "gpu":
     found = topologies.get_topology_desc(made.name, "cuda", target_config=gpu_target(made), topology=f"1x1x{count}")
   else:
-    # The smallest slice that can be described has four chips.
-    found = topologies.get_topology_desc(platform="tpu", topology_name=made.name if count <= 4 else "v5e:2x4")
+    slices = [shape for chips, shape in SLICES.items() if chips >= count]
+    if not slices:
+      raise UsageError(f"devices: {count}; allowed are 1 to {max(SLICES)} of {device}")
+    found = topologies.get_topology_desc(platform="tpu", topology_name=f"{made.name}:{slices[0]}")
   return tuple(found.devices[:count])
 
 

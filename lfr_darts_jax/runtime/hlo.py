@@ -71,7 +71,7 @@ class Cost:
     kernels_small: those whose results have less than 64 KiB.
     gigabytes: operands and results of all kernels, each read or written once; slices where only these are.
     while_loops: trips of every loop; None for one of unknown length, which counts as a single turn.
-    largest_window: longest side of a convolution's window.
+    largest_window: longest side of a window, of a convolution or another operation that has one.
     collectives: how many of each kind run.
   """
 

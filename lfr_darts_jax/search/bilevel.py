@@ -254,13 +254,10 @@ class SearchSteps:
     if self._for_cpu:
       return lax.fori_loop(jnp.where(moving, 0, weights), weights + 1, take, carry)
 
-    def move(carry: Carry) -> Any:
-      for index in range(weights):
-        carry = take(index, carry)
-      return carry.state.alphas, carry.state.alpha_opt_state, carry.sums
-
-    stay = lambda carry: (carry.state.alphas, carry.state.alpha_opt_state, carry.sums)
-    alphas, alpha_opt_state, sums = lax.cond(moving, move, stay, carry)
+    # Of a conditional only what it changes comes back; the rest would be copied.
+    changed = lambda carry: (carry.state.alphas, carry.state.alpha_opt_state, carry.sums)
+    move = lambda carry: changed(functools.reduce(lambda carry, index: take(index, carry), range(weights), carry))
+    alphas, alpha_opt_state, sums = lax.cond(moving, move, changed, carry)
     state = carry.state.replace(alphas=alphas, alpha_opt_state=alpha_opt_state)
     return take(weights, carry._replace(state=state, sums=sums))
 

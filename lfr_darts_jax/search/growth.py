@@ -1,6 +1,6 @@
 """What a supernet keeps when it is pruned or deepened: one network's variables in another's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -63,13 +63,14 @@ def drop_pruned(
   Returns:
     The variables of the network with these cells.
   """
-  whole, fewer = ({cell.name: cell for cell in cells} for cells in (before, after))
-  kept = dict(variables)
-  for i, name in enumerate(layout):
-    if whole[name] != fewer[name]:
-      layer = jax.tree.map(np.asarray, variables.get(f"layer_{i}", {}))
-      kept[f"layer_{i}"] = edge_stacks.restack(whole[name], fewer[name], layer)
-  return kept
+  fewer = {cell.name: cell for cell in after}
+
+  def restack(cell: CellSpec, layer: Mapping[str, Tree]) -> dict[str, Tree]:
+    if cell == fewer[cell.name]:
+      return dict(layer)
+    return edge_stacks.restack(cell, fewer[cell.name], jax.tree.map(np.asarray, layer))
+
+  return edge_stacks.of_network(restack, layout, before, variables)
 
 
 def narrow(state: Any, layout: tuple[str, ...], before: tuple[CellSpec, ...], after: tuple[CellSpec, ...]) -> Any:
