@@ -4,7 +4,8 @@ python -m lfr_darts_jax.main --config=configs/laptop.py --workdir=runs/laptop --
 python -m lfr_darts_jax.main --config=configs/laptop.py:fashion_mnist --workdir=runs/fashion --config.data.dir=DIR
 
 One core of an AMD EPYC, 2026-11-29, seeds 0 and 1: CIFAR-10 18.22 and 18.53 % test error after 28 and 30 minutes of
-search and training, Fashion-MNIST 7.34 and 7.57 % after 35 and 27, with other jobs on the core for a part of the time.
+search and training, Fashion-MNIST 7.34 and 7.57 % after 35 and 27, with other jobs on the core for a part of the time
+(commit d35790f).
 No search ends with a sign of collapse. With alphas at 6e-3, as until 2026-11-27, seed 0 had 19.42 and 7.84 % on two
 cores, after 22 and 20 minutes.
 """
