@@ -19,7 +19,9 @@ def main() -> None:
   # They are imported on demand, and pdoc looks only at what a module holds already.
   for name in lfr_darts_jax.__all__:
     getattr(lfr_darts_jax, name)
-  modules = [module.name for module in pkgutil.iter_modules(lfr_darts_jax.__path__, "lfr_darts_jax.")]
+  # The floor `search` is in __all__, as the function that it is too: pdoc finds it with the package.
+  names = [module.name for module in pkgutil.iter_modules(lfr_darts_jax.__path__)]
+  modules = [f"lfr_darts_jax.{name}" for name in names if name not in lfr_darts_jax.__all__]
   pdoc.render.configure(docformat="google")
   pdoc.pdoc("lfr_darts_jax", *modules, output_directory=OUTPUT)
   print(OUTPUT / "index.html")
