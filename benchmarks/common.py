@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 import contextlib
+import fcntl
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ import ml_collections
 import numpy as np
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax.runtime import jax_setup
 
 CIFAR10 = pathlib.Path(__file__).parents[1] / "configs" / "cifar10.py"
 
@@ -133,7 +135,7 @@ def in_own_process(
 ) -> dict[str, Any]:
   """What a function of a module returns when a fresh process calls it, on so many cores."""
   context = multiprocessing.get_context("spawn")
-  with futures.ProcessPoolExecutor(1, context, _limit, (threads,)) as pool:
+  with futures.ProcessPoolExecutor(1, context, _start, (threads,)) as pool:
     return pool.submit(function, *arguments).result()
 
 
@@ -159,10 +161,22 @@ def report(
     print(as_table(results))
 
 
-def _limit(threads):
+def _start(threads):
+  jax_setup.set_flags()
   # XLA and PyTorch both start as many threads as the process has cores.
   if threads is not None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+@contextlib.contextmanager
+def turn(path: str | None) -> Iterator[None]:
+  """Waits until no other process is in its turn that names the same file; None waits for nobody."""
+  if path is None:
+    yield
+    return
+  with open(path, "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ One line of JSON per framework holds, besides the flags and `device`:
   seconds_per_step      median of `seconds_per_step_all`, of updates of both half-steps
   images_per_second     of both half-steps
   compile_seconds       from an empty compilation cache, tracing included; PyTorch compiles nothing
-  warm_compile_seconds  the same in a second process, from the cache that the first has filled
+  warm_compile_seconds  the same in a second process, from the cache that the first has filled; not with --cold
   peak_memory_bytes     jax: temporaries, arguments and outputs of the compiled update, in XLA's account; donated ones
                         once. torch: on a GPU the allocator's peak, on a CPU how far the peak of the resident set grew
   resident_bytes        peak of the process's resident set, imports and compilation included
@@ -23,6 +23,7 @@ One line of JSON per framework holds, besides the flags and `device`:
 import argparse
 import functools
 import importlib.util
+import math
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -96,11 +97,12 @@ def measure_jax(options: argparse.Namespace) -> dict[str, Any]:
   """Compiles and times our update."""
   steps, state, chunk, compile_seconds = compiled(options)
   seconds, losses = [], []
-  for step in range(1, UNTIMED + options.steps + 1):
-    began = time.perf_counter()
-    state, sums = jax.block_until_ready(steps.run(state, chunk, step))
-    seconds.append(time.perf_counter() - began)
-    losses.append(float(sums.loss[bilevel.TRAIN]))
+  with common.turn(options.turn):
+    for step in range(1, UNTIMED + options.steps + 1):
+      began = time.perf_counter()
+      state, sums = jax.block_until_ready(steps.run(state, chunk, step))
+      seconds.append(time.perf_counter() - began)
+      losses.append(float(sums.loss[bilevel.TRAIN]))
   memory = steps._compiled.memory_analysis()
   peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
   return {
@@ -194,12 +196,13 @@ def measure_torch(options: argparse.Namespace) -> dict[str, Any]:
   autocast = torch.bfloat16 if options.dtype == "bfloat16" else None
   updates = torch_supernet.Bilevel(model, alphas, made.config.search, UNTIMED + options.steps, autocast)
   seconds, losses = [], []
-  for _ in range(UNTIMED + options.steps):
-    began = time.perf_counter()
-    loss = updates.update(batch(0), batch(1))
-    wait()
-    seconds.append(time.perf_counter() - began)
-    losses.append(loss.item())
+  with common.turn(options.turn):
+    for _ in range(UNTIMED + options.steps):
+      began = time.perf_counter()
+      loss = updates.update(batch(0), batch(1))
+      wait()
+      seconds.append(time.perf_counter() - began)
+      losses.append(loss.item())
   on_gpu = device.type == "cuda"
   return {
     **_times(seconds, losses, options.batch),
@@ -224,12 +227,12 @@ def _times(seconds, losses, batch):
 
 def measure(framework: str, options: argparse.Namespace) -> dict[str, Any]:
   """All that is known of a framework's update."""
-  flags = {k: v for k, v in vars(options).items() if k not in ("framework", "json")}
+  flags = {k: v for k, v in vars(options).items() if k not in ("framework", "json", "cold", "turn")}
   result = {"framework": framework, **flags, "layers": len(task(options).stage.layout)}
   if framework == "torch":
     return result | common.in_own_process(measure_torch, options, threads=options.threads)
   with common.empty_compilation_cache():
-    for function in (measure_jax, compile_jax):
+    for function in (measure_jax,) if options.cold else (measure_jax, compile_jax):
       result |= common.in_own_process(function, options, threads=options.threads)
   return result
 
@@ -243,6 +246,8 @@ def parse() -> argparse.Namespace:
   parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
   parser.add_argument("--framework", choices=("jax", "torch", "both"), default="both", help="which to time")
   parser.add_argument("--channels-last", action="store_true", help="PyTorch's memory format")
+  parser.add_argument("--cold", action="store_true", help="leave out the second compilation, from the cache")
+  parser.add_argument("--turn", help="a file; benchmarks that name it compile beside each other and time in turn")
   options = parser.parse_args()
   if options.framework != "jax" and importlib.util.find_spec("torch") is None:
     parser.error(f"--framework={options.framework}: PyTorch is not installed; pip install -e '.[torch]'")
@@ -260,7 +265,7 @@ def as_table(results: list[dict[str, Any]]) -> str:
     "seconds per step": [f"{r['seconds_per_step']:.4f}" for r in results],
     "images per second": [f"{r['images_per_second']:.1f}" for r in results],
     "compile, seconds": [f"{r['compile_seconds']:.1f}" for r in results],
-    "compile warm, seconds": [f"{r['warm_compile_seconds']:.1f}" for r in results],
+    "compile warm, seconds": [f"{r.get('warm_compile_seconds', math.nan):.1f}" for r in results],
     "peak memory, MB": [f"{r['peak_memory_bytes'] / 1e6:.0f}" for r in results],
     "resident, MB": [f"{r['resident_bytes'] / 1e6:.0f}" for r in results],
     "first loss": [f"{r['loss_first']:.5f}" for r in results],

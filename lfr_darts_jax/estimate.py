@@ -1,4 +1,4 @@
-"""What a job needs on a device, before it is paid for: steps compiled without the device, or timed on this CPU.
+"""What a job needs on a device, before it is paid for: steps compiled without the device, or timed on the one here.
 
 The time of a step is estimated from its compiled program: no less than the bytes that its kernels move take at the
 memory's bandwidth; plausibly that, and `LAUNCH_SECONDS` for each kernel. Tests, compilation and input come on top.
@@ -29,7 +29,7 @@ from lfr_darts_jax.search_space.genotype import Genotype
 from lfr_darts_jax.training.train import TrainSteps
 
 LAUNCH_SECONDS = 2.5e-6
-TIMED = 5  # Steps on a CPU, after one that is not counted.
+TIMED = 5  # Steps, after one that is not counted.
 # Of data sets that need not be there to be estimated for.
 TRAIN_IMAGES = {
   "cifar10": 50_000,
@@ -61,19 +61,20 @@ def estimate(config: ml_collections.ConfigDict, device: str, genotype: Genotype 
 
   Args:
     config: the config, validated.
-    device: one of `deviceless.DEVICES`, or "cpu" to time steps here.
+    device: one of `deviceless.DEVICES`, or of `deviceless.HERE` to time steps on the device that JAX has here.
     genotype: what is trained, and not searched; None to search, and to train DARTS's cells in the place of what will be
       found.
 
   Returns:
     `device`, `fits` and `memory_bytes`; `seconds` of the steps of the whole job, `search_seconds` and `train_seconds`,
     each `{"lower": ..., "plausible": ...}`; and `programs`, each with its `name`, `steps`, `memory_bytes`,
-    `compile_seconds` on this machine, seconds per step, and unless on the CPU its `kernels` and `gigabytes`.
+    `compile_seconds` on this machine and seconds per step; unless they were timed also `kernels`, `gigabytes`, and
+    `valid`, which is False where a loop of unknown length makes all three too small.
 
   Raises:
     UsageError: where the device is unknown, or an extra is missing.
   """
-  if device == "cpu":
+  if device in deviceless.HERE:
     programs = [_timed(step) for step in steps(config, distributed.first_device(), genotype)]
   else:
     members = Devices(deviceless.devices(device))
@@ -89,7 +90,7 @@ def estimate(config: ml_collections.ConfigDict, device: str, genotype: Genotype 
 
   return {
     "device": device,
-    "fits": device == "cpu" or memory <= deviceless.DEVICES[device].memory,
+    "fits": device in deviceless.HERE or memory <= deviceless.DEVICES[device].memory,
     "memory_bytes": memory,
     "seconds": seconds(programs),
     "search_seconds": seconds([p for p in programs if p["name"] != "training"]),
@@ -112,7 +113,9 @@ def table(found: dict[str, Any]) -> str:
   lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
   whole = " to ".join(duration(found["seconds"][kind]) for kind in ("lower", "plausible"))
   fits = "fits" if found["fits"] else "does not fit"
-  return "\n".join([*lines, f"on {found['device']}: {fits}, steps of the whole job {whole}"])
+  valid = all(program.get("valid", True) for program in found["programs"])
+  short = "" if valid else "; too little, since a loop of unknown length counts once"
+  return "\n".join([*lines, f"on {found['device']}: {fits}, steps of the whole job {whole}{short}"])
 
 
 def steps(config: ml_collections.ConfigDict, devices: Devices, genotype: Genotype | None) -> Iterator[Step]:
@@ -205,6 +208,7 @@ def _compiled(step: Step, devices: Devices, device: deviceless.Device) -> dict[s
     "steps": step.runs,
     "kernels": cost.kernels,
     "gigabytes": round(cost.gigabytes, 3),
+    "valid": cost.exact,
     "memory_bytes": memory_bytes(compiled),
     "lower_seconds_per_step": lowest,
     "plausible_seconds_per_step": lowest + LAUNCH_SECONDS * cost.kernels,

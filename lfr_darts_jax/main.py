@@ -64,7 +64,9 @@ _GENOTYPE = flags.DEFINE_string(
   "genotype", None, f"Genotype file, or {', '.join(formats.BUILT_IN)}; takes the place of the search."
 )
 _DEVICE = flags.DEFINE_string(
-  "device", "cpu", f"What --mode=estimate is for: {', '.join(deviceless.DEVICES)}, or cpu to time steps here."
+  "device",
+  "here",
+  f"What --mode=estimate is for: {', '.join(deviceless.DEVICES)}; {' or '.join(deviceless.HERE)} times some steps.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Join the processes of this TPU pod, Slurm, Kubernetes or Open MPI job."
@@ -77,7 +79,9 @@ _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 def main(argv: Sequence[str]) -> None:
   """Runs the mode that the flags name."""
-  if _MODE.value == "estimate" and _DEVICE.value != "cpu":
+  if _MODE.value == "estimate" and _DEVICE.value == "cpu":
+    os.environ["JAX_PLATFORMS"] = "cpu"
+  elif _MODE.value == "estimate" and _DEVICE.value not in deviceless.HERE:
     deviceless.check(_DEVICE.value)
     deviceless.set_environment()
   # Imported here so that wrong flags are answered at once.

@@ -60,7 +60,7 @@ def test_on_this_cpu_steps_are_timed():
 @pytest.mark.parametrize(
   ("flags", "words"),
   [
-    (["--mode=estimate", "--device=z80"], "device: z80; allowed are h100, h200, a100, v5e, v6e"),
+    (["--mode=estimate", "--device=z80"], "device: z80; allowed are h100, h200, a100, v5e, v6e, here, cpu"),
     (["--device=cpu", "--mode=report", "--workdir=none"], "device: --mode=report does not use it"),
   ],
 )

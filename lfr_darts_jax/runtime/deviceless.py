@@ -56,6 +56,7 @@ DEVICES = {
   "v5e": Device("tpu", "v5e", 8.19e11, 17179869184),
   "v6e": Device("tpu", "v6e", 1.64e12, 34359738368),
 }
+HERE = ("here", "cpu")  # What needs no such description: the device that JAX finds, and the CPU whatever else there is.
 # The slices of TPUs that libtpu describes, by their number of chips; the smallest has four.
 SLICES = {4: "2x2", 8: "2x4", 16: "4x4"}
 
@@ -67,7 +68,7 @@ def check(device: str) -> None:
     UsageError: where it is unknown, or the packages of its extra are missing.
   """
   if device not in DEVICES:
-    raise UsageError(f"device: {device}; allowed are {', '.join(DEVICES)}")
+    raise UsageError(f"device: {device}; allowed are {', '.join((*DEVICES, *HERE))}")
   platform = DEVICES[device].platform
   needed = {"gpu": "jax_plugins.xla_cuda13", "tpu": "libtpu"}[platform]
   try:
