@@ -199,7 +199,7 @@ def test_a_penalty_moves_the_alphas_alone(x64, supernet, monkeypatch):
   np.testing.assert_allclose(added, 6 * net.alphas["n0"].operations, rtol=1e-9)
 
 
-@pytest.mark.parametrize("size", [6, 7])
+@pytest.mark.parametrize("size", [pytest.param(6, marks=pytest.mark.slow), 7])
 def test_order_2_compiled_equals_order_2_operation_by_operation(x64, supernet, size):
   # XLA's CPU fusions once made this one wrong by percents: a derived max pool behind a mixed cell.
   candidates = {"n0": (("skip_connect", "dil_conv_3x3"),) * 2, "n1": ((), ("max_pool_3x3",))}

@@ -145,7 +145,7 @@ def compare(task):
     pytest.param("unrolled", 1e-9, marks=pytest.mark.long),
     pytest.param("star", 1e-9, marks=pytest.mark.slow),
     pytest.param("float32", 1e-5, marks=pytest.mark.long),
-    ("group_of_one_device", 1e-9),
+    pytest.param("group_of_one_device", 1e-9, marks=pytest.mark.slow),
     pytest.param("group_of_two_devices", 1e-9, marks=pytest.mark.long),
   ],
 )

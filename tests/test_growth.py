@@ -58,6 +58,7 @@ def test_pruning_preserves_the_function(config, supernet, edges, precision, tole
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), pruned_statistics, kept)
 
 
+@pytest.mark.slow
 def test_the_next_update_has_the_survivors_momentum(x64, config, supernet):
   net, network, state, pruned, _, after, chunk = pruned_pair(config, supernet, "scan")
   config.search.gradient_clip = 1e6  # The norm of the pruned gradient is another one.

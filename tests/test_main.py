@@ -232,6 +232,7 @@ def test_a_full_disk_behind_stdout():
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   whole = call(f"--workdir={tmp_path / 'whole'}", *TINY)
   assert whole.returncode == 0, whole.stderr

@@ -51,6 +51,7 @@ def outcome(workdir):
   return *files, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(variables)]
 
 
+@pytest.mark.slow
 def test_the_seed_decides_everything(tmp_path, monkeypatch):
   monkeypatch.setattr(pipeline.page, "write", lambda workdir: None)  # It takes as long as the rest.
   first, again, other = (

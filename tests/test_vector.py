@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
@@ -37,6 +38,7 @@ def test_an_optimizer_moves_it_as_it_moves_the_tree():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), vectors.unpack(), trees)
 
 
+@pytest.mark.slow
 def test_a_training_as_accelerators_take_it_equals_that_of_the_cpu(config):
   config.train.update(batch_size=8, drop_path=0.3, ema=0.5)
   network = Network(formats.DARTS_V2.layout(3), formats.DARTS_V2.cells, DARTS_OPERATIONS, 4, 10, auxiliary=True)
