@@ -11,7 +11,7 @@ from experiments.lines import Line
 from experiments.study import Study
 from lfr_darts_jax.data import datasets
 from lfr_darts_jax.models.network import Network
-from lfr_darts_jax.search import bilevel, relaxation
+from lfr_darts_jax.search import bilevel
 from lfr_darts_jax.search.state import SearchState
 
 
@@ -62,7 +62,7 @@ def gradients(
     def gradient(batch):
       of_batch = bilevel.Batch(*batch, state.key)
       loss = lambda alphas: bilevel.supernet_loss(
-        network, relaxation.softmax, state.mask, state.params, alphas, state.batch_stats, of_batch
+        network, bilevel.Objective(), state.mask, state.params, alphas, state.batch_stats, of_batch
       )
       return jax.grad(loss, has_aux=True)(state.alphas)[0]
 

@@ -71,6 +71,21 @@ def _text(default: Any, note: str, optional: bool = False) -> Field:
   return Field(default, str, allowed, lambda v: bool(plain(v)), note, optional)
 
 
+PENALTY_NAMES, RAMP_NAMES = ("beta", "zero_one", "polarization", "complexity"), ("constant", "linear")
+
+
+def _penalties(value: Any) -> bool:
+  return all(
+    isinstance(term, (tuple, list))
+    and len(term) == 3
+    and term[0] in PENALTY_NAMES
+    and type(term[1]) in (int, float)
+    and 0 <= term[1] <= 1e6
+    and term[2] in RAMP_NAMES
+    for term in value
+  )
+
+
 def _rounds(value: Any) -> bool:
   if not all(isinstance(r, (tuple, list)) and len(r) == 2 for r in value):
     return False
@@ -123,9 +138,17 @@ FIELDS: dict[str, Field] = {
     "search.layers": _integer(8, 3, "depth of the supernet of plans with a fixed depth, darts and joint; DARTS 8", 100),
     "search.nodes": _integer(4, 1, "intermediate nodes of a cell; DARTS", 16),
     "search.operations": Field(DARTS_OPERATIONS, tuple, "at least two different names of operations", lambda v: all(isinstance(n, str) for n in v) and len(set(v)) == len(v) >= 2, "candidates of every edge; DARTS's eight"),
+    "search.gate": _choice("softmax", ("softmax", "sigmoid", "gumbel"), "from alphas to weights; softmax: DARTS; sigmoid: each by itself, FairDARTS; gumbel: one sampled operation per edge, GDAS"),
+    "search.temperatures": Field((10.0, 0.1), tuple, "two numbers from 0.001 to 1000", lambda v: len(v) == 2 and all(type(t) in (int, float) and 1e-3 <= t <= 1e3 for t in v), "of gumbel's soft sample at the first and the last step that moves alphas; GDAS"),
+    "search.perturbation": _number(0.0, 0.0, 10.0, "largest random change of the alphas while weights train, from a tenth of it on; 0 for none, DARTS; SDARTS-RS 0.3"),
+    "search.edge_weights": _flag(False, "whether edges into a node are weighted against each other by alphas of their own; PC-DARTS; DARTS not"),
+    "search.penalties": Field((), tuple, "((name, weight, ramp), ...), names beta, zero_one, polarization, complexity, weights from 0 to 1e6, ramps constant, linear", _penalties, "terms of the alphas' loss, see search/penalties.py; DARTS none"),
+    "search.sample_weight_exponent": _number(0.0, 0.0, 10.0, "how much hard images count more in the alphas' loss; 0 not at all, DARTS; DARTS-PAP, its value our choice"),
     "search.num_seeds": _integer(1, 1, "searches, with this seed and those after it, of which the one whose last supernet has the best validation accuracy is kept; DARTS 4, trained for a short while to be compared", 1000),
     "search.order": _choice(1, (1, 2), "of the bilevel gradient: 1 takes the weights as they are, 2 differentiates through their next step (DARTS, section 2.3)"),
     "search.inner_learning_rate": _number(None, 0.0, 10.0, "xi of order 2; None: the weights' current rate, as DARTS", optional=True),
+    "search.hypergradient": _choice("unrolled", ("unrolled", "neumann", "sampled_neumann"), "how order 2 looks through the weights; unrolled: one virtual step, DARTS; neumann: a series for weights at their optimum, sampled_neumann: one random power of it, after STO-DARTS"),
+    "search.neumann_terms": _integer(2, 1, "of that series; our choice", 100),
     "search.warmup_fraction": _number(None, 0.0, 1.0, "share of a stage's steps that train weights alone; None: the plan's own, for darts 0 (DARTS), pdarts 0.4 (P-DARTS), lfr_darts and joint 0.3 (our choice)", optional=True),
     "search.steps_per_chunk": _integer(50, 1, "steps taken in one call of the device", 100_000),
     "search.learning_rate": _number(0.025, 1e-9, 10.0, "of the weights; DARTS"),
@@ -142,7 +165,8 @@ FIELDS: dict[str, Field] = {
     "search.collapse_entropy": _number(0.99, 0.0, 1.0, "entropy of the alphas, as a share of the largest possible, below which they must have come in a stage; our choice"),
     "search.stop_on_collapse": _flag(False, "whether a search that counts as collapsed is stopped, instead of only reported; our choice"),
 
-    "prune.rule": _choice("softmax", ("softmax", "random"), "which connections are weak; softmax: smallest softmax(alpha), our reading of 'prune out weak connections'; random: a control"),
+    "prune.rule": _choice("softmax", ("softmax", "gap", "random"), "which connections are weak; softmax: smallest softmax(alpha), our reading of 'prune out weak connections'; gap: what lies below the widest gap between alphas, after Fast progressive DARTS; random: a control"),
+    "prune.edge_threshold": _number(0.0, 0.0, 1.0, "weight that the second edge into a node must reach to be derived; 0 for any, DARTS; FairDARTS 0.85"),
     "prune.rounds": Field(None, tuple, "((share of the stage, operations kept per edge), ...), shares rising in (0, 1), counts falling, at least 2", _rounds, "when operations are pruned; None: the plan's own", optional=True),
 
     "network.channels": _integer(36, 2, "features of a node before the first reduction in the final network; DARTS, on ImageNet 48", 4096),
@@ -274,10 +298,25 @@ RENAMED = {
 }
 
 
+# Fields that came later; what was written before them did without.
+ADDED = (
+  "train.ema",
+  "search.gate",
+  "search.temperatures",
+  "search.perturbation",
+  "search.edge_weights",
+  "search.penalties",
+  "search.sample_weight_exponent",
+  "search.hypergradient",
+  "search.neumann_terms",
+  "prune.edge_threshold",
+)
+
+
 def complete(flat: dict[str, Any]) -> dict[str, Any]:
   """A flat config that an earlier version may have written, with the names and fields of this one."""
   flat = {RENAMED.get(name, name): value for name, value in flat.items()}
-  flat = {"train.ema": 0.0, **flat}
+  flat = {**{name: FIELDS[name].default for name in ADDED}, **flat}
   if isinstance(flat.get("data.flip"), bool):
     flat["data.flip"] = "random" if flat["data.flip"] else "none"
   if "data.augmentation" in flat:

@@ -14,7 +14,7 @@ import pytest
 from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.models.operations import LayerSettings
-from lfr_darts_jax.search import bilevel, hypergradient, plans, pruning, relaxation
+from lfr_darts_jax.search import bilevel, hypergradient, plans, pruning
 from lfr_darts_jax.search.state import Alphas
 from lfr_darts_jax.search_space.cell_spec import CellSpec
 from tests.test_parity import kernel, unflatten
@@ -150,7 +150,7 @@ class Pair:
     self.state = self.steps.initial_state(variables, ours, jax.random.PRNGKey(0))
     mask = {c.name: Alphas(jnp.array(c.mask(DARTS_OPERATIONS))) for c in cells if c.name != "n1"}
     self.loss = lambda params, alphas, batch: bilevel.supernet_loss(
-      network, relaxation.softmax, mask, params, alphas, self.state.batch_stats, batch
+      network, bilevel.Objective(), mask, params, alphas, self.state.batch_stats, batch
     )
 
   def weights(self, of=lambda parameter: parameter.detach()):

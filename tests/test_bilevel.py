@@ -10,7 +10,7 @@ import pytest
 
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
 from lfr_darts_jax.models import network as networks, operations
-from lfr_darts_jax.search import bilevel, hypergradient, penalties, plans, relaxation
+from lfr_darts_jax.search import bilevel, hypergradient, penalties, plans
 
 STATISTICS = MEAN, STD = (0.4, 0.5), (0.3, 0.2)
 
@@ -48,7 +48,7 @@ def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config
     config, net, order=2, inner_learning_rate=rate, momentum=mu, weight_decay=decay, alpha_weight_decay=0.0
   )
   validation, train = batch_pair(steps, state, chunk)
-  loss = functools.partial(bilevel.supernet_loss, net.network, relaxation.softmax, net.mask)
+  loss = functools.partial(bilevel.supernet_loss, net.network, bilevel.Objective(), net.mask)
   closed = jax.jit(lambda p, a, b: loss(p, a, state.batch_stats, b)[0])
   momentum = optax.tree.get(state.opt_state, "trace")
   train_gradient = jax.jit(jax.grad(lambda p, a: closed(p, a, train)))
@@ -106,7 +106,7 @@ def test_one_step_moves_alphas_on_validation_then_weights_on_train(x64, config, 
     for image, label in zip(batch.images, batch.labels, strict=True):
       (found,) = np.flatnonzero(np.abs(normal - image).max((1, 2, 3)) < 1e-5)
       assert chunk.dataset.labels[own[found]] == label
-  loss = lambda p, a, b: bilevel.supernet_loss(net.network, relaxation.softmax, net.mask, p, a, state.batch_stats, b)
+  loss = lambda p, a, b: bilevel.supernet_loss(net.network, bilevel.Objective(), net.mask, p, a, state.batch_stats, b)
   by_alphas = jax.grad(lambda a: loss(state.params, a, validation)[0])(state.alphas)
   expected = steps.apply_alpha_gradient(state, by_alphas)
   (_, (statistics, *_)), by_weights = jax.value_and_grad(lambda p: loss(p, expected.alphas, train), has_aux=True)(
@@ -189,11 +189,11 @@ def test_a_penalty_moves_the_alphas_alone(x64, supernet, monkeypatch):
 
   def gradients(named):
     loss = lambda p, a: bilevel.supernet_loss(
-      net.network, relaxation.softmax, net.mask, p, a, net.batch_stats, batch, named_penalties=named
+      net.network, bilevel.Objective(terms=named), net.mask, p, a, net.batch_stats, batch
     )
     return jax.grad(loss, argnums=(0, 1), has_aux=True)(net.params, net.alphas)
 
-  (plain, _), (penalized, _) = gradients(()), gradients((("squares", 3.0),))
+  (plain, _), (penalized, _) = gradients(()), gradients((("squares", 3.0, "constant"),))
   jax.tree.map(np.testing.assert_array_equal, plain[0], penalized[0])
   added = penalized[1]["n0"].operations - plain[1]["n0"].operations
   np.testing.assert_allclose(added, 6 * net.alphas["n0"].operations, rtol=1e-9)
@@ -207,7 +207,7 @@ def test_order_2_compiled_equals_order_2_operation_by_operation(x64, supernet, s
   net = supernet(layout=("n0", "n1"), nodes=1, size=size, edges="unroll", candidates=choose)
   mask, alphas = ({"n0": values["n0"]} for values in (net.mask, net.alphas))
   batch = bilevel.Batch(net.images, net.labels, jax.random.PRNGKey(0))
-  loss = lambda p, a: bilevel.supernet_loss(net.network, relaxation.softmax, mask, p, a, net.batch_stats, batch)[0]
+  loss = lambda p, a: bilevel.supernet_loss(net.network, bilevel.Objective(), mask, p, a, net.batch_stats, batch)[0]
 
   def gradient(alphas):
     unrolled = lambda a: jax.tree.map(lambda w, g: w - 0.2 * g, net.params, jax.grad(loss)(net.params, a))
@@ -244,7 +244,7 @@ def test_losses_equal_those_of_the_straightforward_formulation(
     fast, sums = steps.run(fast, chunk, step)
     ours.append(np.asarray(sums.loss))
   network = plain(net, monkeypatch)
-  loss = functools.partial(bilevel.supernet_loss, network, relaxation.softmax, net.mask)
+  loss = functools.partial(bilevel.supernet_loss, network, bilevel.Objective(), net.mask)
 
   @jax.jit
   def update(state):

@@ -41,7 +41,7 @@ def test_pruning_preserves_the_function(config, supernet, edges, precision, tole
     mask = masks(network)
     _, train = batch_pair(after, state, chunk)
     run = lambda n, s: jax.jit(
-      lambda s: bilevel.supernet_loss(n, relaxation.softmax, mask, s.params, s.alphas, s.batch_stats, train)
+      lambda s: bilevel.supernet_loss(n, bilevel.Objective(), mask, s.params, s.alphas, s.batch_stats, train)
     )(s)
     logits = lambda n, s: (
       n.apply(
@@ -68,7 +68,7 @@ def test_the_next_update_has_the_survivors_momentum(x64, config, supernet):
   def step(network, state):
     optimizer = optimizers.search_weights(config, 20)
     gradient = jax.grad(
-      lambda p: bilevel.supernet_loss(network, relaxation.softmax, mask, p, state.alphas, state.batch_stats, train)[0]
+      lambda p: bilevel.supernet_loss(network, bilevel.Objective(), mask, p, state.alphas, state.batch_stats, train)[0]
     )(state.params)
     return optax.tree.get(optimizer.update(gradient, state.opt_state, state.params)[1], "trace")
 

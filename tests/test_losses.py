@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,3 +23,13 @@ def test_auxiliary_head_is_weighted():
   both = losses.training_loss(Outputs(LOGITS, 2 * LOGITS), LABELS, 0.4, 0.0)
   np.testing.assert_allclose(both, plain + 0.4 * losses.cross_entropy(2 * LOGITS, LABELS), rtol=1e-6)
   np.testing.assert_allclose(losses.training_loss(Outputs(LOGITS, None), LABELS, 0.4, 0.0), plain)
+
+
+def test_hard_images_count_more():
+  values, mean = jnp.array([1.0, 3.0]), lambda value: value
+  weights = losses.complexity_weights(values, 1.0, mean)
+  np.testing.assert_allclose(weights, [1 / 2, 3 / 2])
+  np.testing.assert_allclose(jnp.mean(weights * values), 2.5)
+  loss = lambda v: jnp.mean(losses.complexity_weights(v, 1.0, mean) * v)
+  np.testing.assert_allclose(jax.grad(loss)(values), [1 / 4, 3 / 4])  # None through the weights.
+  np.testing.assert_array_equal(losses.complexity_weights(values, 0.0, mean), [1, 1])

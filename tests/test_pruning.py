@@ -74,6 +74,15 @@ def test_ties_go_to_the_earlier_operation():
   assert list(pruning.strongest(np.array([0.2, 0.4, 0.4, 0.4]), 2)) == [1, 2]
 
 
+def test_the_gap_is_cut_where_alphas_differ_most():
+  softmax = lambda alphas: np.exp(alphas) / np.exp(alphas).sum()
+  keep = lambda alphas, count: list(pruning.RULES["gap"].keep(softmax(np.array(alphas)), count))
+  assert keep([1.1, 1.0, 0.15, 0.1, 0.0], 3) == [0, 1]
+  assert keep([0.0, 1.0, 0.95, 0.9, 0.1], 3) == [1, 2, 3]
+  assert keep([9.0, 1.0, 0.9, 0.1, 0.0], 3) == [0, 1, 2]  # Two at least.
+  assert keep([1.1, 1.0, 0.15], 3) == [0, 1, 2]
+
+
 def test_a_weak_second_edge_is_left_out_below_a_threshold():
   cell = CellSpec.full("n0", "normal", 1, ("none", "skip_connect"))
   strength = np.array([[0.2, 0.8], [0.7, 0.3]])

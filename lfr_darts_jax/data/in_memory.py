@@ -69,6 +69,10 @@ class EpochBatches(NamedTuple):
   order: jax.Array
   first: jax.Array
 
+  def wrapped(self, step: jax.Array, batch_size: int) -> jax.Array:
+    """The step of this epoch whose batch stands for that of a step which may lie behind its end."""
+    return self.first + (step - self.first) % (self.order.shape[1] // batch_size)
+
   def batch(
     self,
     key: jax.Array,

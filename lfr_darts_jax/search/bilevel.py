@@ -1,6 +1,6 @@
 """The search step: alphas on validation data, weights on train data (DARTS, algorithm 1)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import functools
 from typing import Any, NamedTuple
 
@@ -19,11 +19,11 @@ from lfr_darts_jax.runtime import distributed, target
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import hypergradient, penalties, plans, relaxation
 from lfr_darts_jax.search.relaxation import Moment, Relaxation
-from lfr_darts_jax.search.state import Alphas, SearchState
+from lfr_darts_jax.search.state import Alphas, SearchState, mask_of
 from lfr_darts_jax.training import losses, optimizers, vector
 
 Tree = Any
-UNROLL, ALPHAS, WEIGHTS = range(3)  # The phases of a step, in the order of DARTS's algorithm 1.
+PHASES = UNROLL, ALPHAS, WEIGHTS = range(3)  # Of a step, in the order of DARTS's algorithm 1.
 VALIDATION, TRAIN = range(2)  # The splits of the search: ALPHAS takes its batch from the first.
 TRAINING = Moment(training=True)
 PARAMS_AND_ALPHAS = ("params", "alphas")
@@ -87,9 +87,27 @@ class Phase(NamedTuple):
   then: Callable[..., Carry]
 
 
+class Objective(NamedTuple):
+  """How the loss of a supernet comes from its outputs and its alphas.
+
+  Attributes:
+    relax: from alphas to mixtures.
+    terms: of the loss, see `penalties.total`.
+    costs: see `penalties.Choice`.
+    sample_weight_exponent: see `losses.complexity_weights`; counts where alphas move.
+    mean: over the devices that share a batch.
+  """
+
+  relax: Relaxation = relaxation.softmax
+  terms: penalties.Named = ()
+  costs: Mapping[str, Any] = {}
+  sample_weight_exponent: float = 0.0
+  mean: Callable[[Any], Any] = lambda value: value
+
+
 def supernet_loss(
   network: Network,
-  relax: Relaxation,
+  objective: Objective,
   mask: dict[str, Alphas],
   params: Tree,
   alphas: dict[str, Alphas],
@@ -97,13 +115,12 @@ def supernet_loss(
   batch: Batch,
   rates: DropRates = NO_DROP,
   moment: Moment = TRAINING,
-  named_penalties: Sequence[tuple[str, float]] = (),
 ) -> tuple[jax.Array, tuple[Tree, jax.Array, jax.Array]]:
   """Training-mode loss of a supernet.
 
   Args:
     network: the supernet.
-    relax: from alphas to mixtures.
+    objective: what its loss is.
     mask: per searched cell, which candidates are left.
     params: weights of the supernet.
     alphas: per searched cell.
@@ -111,19 +128,23 @@ def supernet_loss(
     batch: the batch.
     rates: of dropout.
     moment: of the search.
-    named_penalties: see `penalties.total`.
 
   Returns:
     The loss; the updated statistics, the cross-entropy alone, and the accuracy from 0 to 1.
   """
   chex.assert_trees_all_equal_shapes(alphas, mask)
-  mixtures = {name: relax(a, mask[name], moment) for name, a in alphas.items()}
+  moments = {name: moment.of_cell(i) for i, name in enumerate(sorted(alphas))}
+  mixtures = {name: objective.relax(a, mask[name], moments[name]) for name, a in alphas.items()}
   variables, rngs = {"params": params, "batch_stats": batch_stats}, {"dropout": batch.key}
   outputs, updated = network.apply(variables, batch.images, mixtures, True, rates, rngs=rngs, mutable=["batch_stats"])
-  cross_entropy = losses.cross_entropy(outputs.logits, batch.labels)
-  penalty = penalties.total(named_penalties, penalties.Choice(alphas, mixtures, mask, moment.progress))
+  values = losses.sample_cross_entropy(outputs.logits, batch.labels)
+  cross_entropy = loss = jnp.mean(values)
+  if objective.sample_weight_exponent:
+    weights = losses.complexity_weights(values, objective.sample_weight_exponent, objective.mean)
+    loss = jnp.where(moment.training, loss, jnp.mean(weights * values))
+  choice = penalties.Choice(alphas, mixtures, mask, moment.progress, objective.costs)
   accuracy = losses.accuracy(outputs.logits, batch.labels)
-  return cross_entropy + penalty, (updated["batch_stats"], cross_entropy, accuracy)
+  return loss + penalties.total(objective.terms, choice), (updated["batch_stats"], cross_entropy, accuracy)
 
 
 def skip_dropout_rate(initial: float, epoch: jax.Array, warmup: float, epochs: int) -> jax.Array:
@@ -180,17 +201,23 @@ class SearchSteps:
     self._statistics = statistics
     self._warmup = stage.warmup_steps(total)
     self._rate = optimizers.search_schedule(config, total)
-    self._relax = relaxation.make(config.search)
+    search, shape = config.search, (config.data.image_size, config.data.image_size, config.data.channels)
+    costs = penalties.costs(search.penalties, network, shape)
+    self._objective = Objective(
+      relaxation.make(search), search.penalties, costs, search.sample_weight_exponent, self._devices.mean
+    )
     self.optimizer = optimizers.search_weights(config, total)
     order_2 = config.search.order == 2
+    self._hypergradient = hypergradient.HYPERGRADIENTS[config.search.hypergradient] if order_2 else None
+    ahead = self._hypergradient is not None and self._hypergradient.looks_ahead
     self._for_cpu = target.is_cpu() if for_cpu is None else for_cpu
     by = lambda *needed: PARAMS_AND_ALPHAS if self._for_cpu else needed
     phases = (
       Phase(TRAIN, by("params"), False, False, self._unroll),
-      Phase(VALIDATION, by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas"), order_2, True, self._update_alphas),
+      Phase(VALIDATION, by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas"), ahead, True, self._update_alphas),
       Phase(TRAIN, by("params"), False, True, self._update_weights),
     )
-    self._phases = phases[UNROLL:] if order_2 else phases[ALPHAS:]
+    self._phases = phases[UNROLL:] if ahead else phases[ALPHAS:]
     self._compiled: Any = None
 
   def initial_state(self, variables: Mapping[str, Tree], alphas: dict[str, Alphas], key: jax.Array) -> SearchState:
@@ -201,8 +228,8 @@ class SearchSteps:
       alphas: per searched cell.
       key: raw random key, see `SearchState`.
     """
-    cells, operations = self._network.cells, self._network.operations
-    masks = {c.name: Alphas(jnp.array(c.mask(operations))) for c in cells if c.name in self._stage.searched}
+    cells, operations, edge_weights = self._network.cells, self._network.operations, self._config.search.edge_weights
+    masks = {c.name: mask_of(c, operations, edge_weights) for c in cells if c.name in self._stage.searched}
     params = variables["params"]
     return SearchState(
       step=jnp.int32(0),
@@ -245,7 +272,7 @@ class SearchSteps:
     """What `search_step` starts from: the state as it takes it, and sums of nothing."""
     state = state if self._for_cpu else vector.pack_state(state)
     sums = Sums(jnp.zeros(2), jnp.zeros(2), jnp.zeros(2), dict.fromkeys(self._stage.searched, jnp.float32(0)))
-    return Carry(state, state.params if self._config.search.order == 2 else None, sums)
+    return Carry(state, state.params if len(self._phases) == len(PHASES) else None, sums)
 
   def search_step(self, carry: Carry, batches: input_pipeline.StepBatches) -> Carry:
     """One step: UNROLL (order 2), ALPHAS on a validation batch, WEIGHTS on a train batch; warm-up: WEIGHTS alone."""
@@ -300,7 +327,7 @@ class SearchSteps:
     moment = Moment((state.step - self._warmup) / bilevel_steps, split == TRAIN, batch.key)
     params, statistics = vector.unpacked(params), vector.unpacked(state.batch_stats)
     loss, (updated, *measured) = supernet_loss(
-      self._network, self._relax, state.mask, params, alphas, statistics, batch, self._rates(state), moment
+      self._network, self._objective, state.mask, params, alphas, statistics, batch, self._rates(state), moment
     )
     return loss, (vector.like(updated, state.batch_stats), *measured)
 
@@ -316,12 +343,15 @@ class SearchSteps:
     """The random keys of the order of the two splits: the weights' first."""
     return jnp.stack([jax.random.split(jax.random.fold_in(state.key, split))[0] for split in (TRAIN, VALIDATION)])
 
-  def _batch(self, state: SearchState, batches: input_pipeline.StepBatches, split: jax.Array | int) -> Batch:
-    """This device's shard of a phase's batch at `state.step`."""
-    augment_key = jax.random.split(jax.random.fold_in(state.key, split))[1]
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(augment_key, state.step))
+  def _batch(
+    self, state: SearchState, batches: input_pipeline.StepBatches, split: jax.Array | int, ahead: Any = None
+  ) -> Batch:
+    """This device's shard of a phase's batch at `state.step`, or of that so many steps ahead."""
     size = self._config.search.batch_size
-    images, labels = batches.batch(augment_key, state.step, 1 - split, size, self._config, self._sharding)
+    step = state.step if ahead is None else batches.wrapped(state.step + ahead, size)
+    augment_key = jax.random.split(jax.random.fold_in(state.key, split))[1]
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(augment_key, step))
+    images, labels = batches.batch(augment_key, step, 1 - split, size, self._config, self._sharding)
     return Batch(augment.normalize(images, *self._statistics), labels, dropout_key)
 
   def _unroll(self, carry: Carry, gradient: Gradient, batches: input_pipeline.StepBatches) -> Carry:
@@ -336,11 +366,12 @@ class SearchSteps:
   def _update_alphas(self, carry: Carry, gradient: Gradient, batches: input_pipeline.StepBatches) -> Carry:
     """ALPHAS: one step of Adam; in order 2 on the gradient through the unrolled weights."""
     state, by_alphas = carry.state, gradient.alphas
-    if carry.unrolled is not None:
-      train = functools.partial(self._loss, state, self._batch(state, batches, TRAIN), TRAIN)
-      correct = hypergradient.CORRECTIONS["unrolled"]
-      correction = self._devices.mean(correct(train, state.params, state.alphas, gradient.params))
-      rate = self._inner_rate(state.step)
+    if self._hypergradient:
+      loss = lambda ahead: functools.partial(self._loss, state, self._batch(state, batches, TRAIN, ahead), TRAIN)
+      rate, terms = self._inner_rate(state.step), self._config.search.neumann_terms
+      key = jax.random.fold_in(state.key, state.step)
+      inner = hypergradient.Inner(loss, state.params, state.alphas, rate, terms, key, self._devices.mean)
+      correction = self._hypergradient.correction(inner, gradient.params)
       by_alphas = jax.tree.map(lambda g, c: g - rate * c, by_alphas, correction)
     norms = {name: optax.tree.norm(g).astype(jnp.float32) for name, g in by_alphas.items()}
     summed = jax.tree.map(jnp.add, carry.sums.alpha_gradients, norms)

@@ -1,14 +1,17 @@
 """The continuous relaxation: from alphas to the weights of a mixed op. The first seam where methods differ."""
 
 from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from lfr_darts_jax.search.state import Alphas
+from lfr_darts_jax.search_space.cell_spec import edges
 
 
 class Moment(NamedTuple):
@@ -23,6 +26,10 @@ class Moment(NamedTuple):
   progress: jax.Array | float = 1.0
   training: jax.Array | bool = False
   key: jax.Array | None = None
+
+  def of_cell(self, index: int) -> "Moment":
+    """The same with noise of a cell's own."""
+    return self if self.key is None else self._replace(key=jax.random.fold_in(self.key, index))
 
 
 # From alphas, their mask and the moment to `[edges, operations]`, in which pruned entries are exactly zero.
@@ -49,12 +56,91 @@ def softmax(alphas: Alphas, mask: Alphas, moment: Moment) -> jax.Array:
   return powers / jnp.where(total > 0, total, 1)
 
 
-GATES: dict[str, Relaxation] = {"softmax": softmax}
+def sigmoid(alphas: Alphas, mask: Alphas, moment: Moment) -> jax.Array:
+  """Every operation weighs by itself, from 0 to 1, without competition (FairDARTS, section 4); arguments as above."""
+  return jnp.where(mask.operations, jax.nn.sigmoid(alphas.operations), 0)
+
+
+def gumbel(alphas: Alphas, mask: Alphas, moment: Moment, temperatures: tuple[float, float]) -> jax.Array:
+  """One operation of every edge, sampled by softmax(alphas); gradients are those of a soft sample (GDAS, section 3.2).
+
+  GDAS adds the bare weights of what it did not sample to the sum, whose gradient is an artefact; here they are zero.
+
+  Args:
+    alphas, mask: as of `softmax`.
+    moment: without a key the mixture is `softmax`.
+    temperatures: of the soft sample at the first and the last bilevel step, linear between.
+
+  Returns:
+    `[edges, operations]`: one in every row, zero elsewhere.
+  """
+  if moment.key is None:
+    return softmax(alphas, mask, moment)
+  first, last = temperatures
+  temperature = first + (last - first) * jnp.clip(moment.progress, 0, 1)
+  noisy = alphas.operations + jax.random.gumbel(moment.key, alphas.operations.shape, alphas.operations.dtype)
+  soft = softmax(Alphas(noisy / temperature), mask, moment)
+  hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1], dtype=soft.dtype) * mask.operations
+  return hard * (1 + (soft - jax.lax.stop_gradient(soft)))
+
+
+def edge_shares(logits: jax.Array, left: jax.Array) -> jax.Array:
+  """Softmax over the edges into every node (PC-DARTS, equation 4).
+
+  Args:
+    logits: `[edges]`, in the order of `cell_spec.edges`.
+    left: `[edges]` bool: which edges have candidates.
+
+  Returns:
+    `[edges]`; zero for edges without candidates.
+  """
+  targets = np.array([target for _, target in edges(len(logits))][: len(logits)])
+  same = targets[:, None] == targets
+  largest = jnp.max(jnp.where(same & left, logits, -jnp.inf), axis=-1, initial=jnp.finfo(logits.dtype).min)
+  powers = jnp.where(left, jnp.exp(jnp.where(left, logits - jax.lax.stop_gradient(largest), 0)), 0)
+  total = same @ powers
+  return powers / jnp.where(total > 0, total, 1)
+
+
+def perturbed(relax: Relaxation, size: float) -> Relaxation:
+  """A relaxation whose alphas are shaken while weights train (SDARTS-RS, equation 4).
+
+  Args:
+    relax: the relaxation.
+    size: largest change at the last bilevel step; a tenth of it at the first, linear between.
+  """
+
+  def shaken(alphas: Alphas, mask: Alphas, moment: Moment) -> jax.Array:
+    if moment.key is None:
+      return relax(alphas, mask, moment)
+    reach = size * moment.training * (0.1 + 0.9 * jnp.clip(moment.progress, 0, 1))
+    keys = jax.random.split(moment.key, len(jax.tree.leaves(alphas)))
+    noise = [jax.random.uniform(k, a.shape, a.dtype, -1, 1) for k, a in zip(keys, jax.tree.leaves(alphas), strict=True)]
+    alphas = jax.tree.map(lambda a, u: a + reach * u, alphas, jax.tree.unflatten(jax.tree.structure(alphas), noise))
+    return relax(alphas, mask, moment)
+
+  return shaken
+
+
+GATES: dict[str, Callable[[ml_collections.ConfigDict], Relaxation]] = {
+  "softmax": lambda search: softmax,
+  "sigmoid": lambda search: sigmoid,
+  "gumbel": lambda search: functools.partial(gumbel, temperatures=search.temperatures),
+}
+SPARSE = ("gumbel",)  # Gates whose mixtures have zeros at random places, so that operations can be skipped.
 
 
 def make(search: ml_collections.ConfigDict) -> Relaxation:
   """The relaxation that `config.search` asks for."""
-  return GATES["softmax"]
+  gate = GATES[search.gate](search)
+
+  def relax(alphas: Alphas, mask: Alphas, moment: Moment) -> jax.Array:
+    mixture = gate(alphas, mask, moment)
+    if alphas.edges is None:
+      return mixture
+    return mixture * edge_shares(alphas.edges, jnp.any(mask.operations, axis=-1))[:, None]
+
+  return perturbed(relax, search.perturbation) if search.perturbation else relax
 
 
 def shares(mixture: jax.Array) -> jax.Array:

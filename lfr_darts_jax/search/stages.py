@@ -14,7 +14,7 @@ from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import growth, plans
 from lfr_darts_jax.search.bilevel import SearchSteps
-from lfr_darts_jax.search.state import Alphas, SearchPosition, SearchState
+from lfr_darts_jax.search.state import Alphas, SearchPosition, SearchState, mask_of
 from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
 from lfr_darts_jax.training.evaluate import evaluate
 
@@ -73,15 +73,20 @@ class Stages:
       weight_key, alpha_key, step_key = jax.random.split(key, 3)
       shape = len(edges(search.nodes)), len(search.operations)
       keys = zip(stage.searched, jax.random.split(alpha_key, len(stage.searched)), strict=True)
-      alphas = {name: Alphas(ALPHA_SCALE * jax.random.normal(k, shape)) for name, k in keys}
+      alphas = {name: self._initial_alphas(k, shape) for name, k in keys}
       image = jax.ShapeDtypeStruct((1, *self._data.image_shape), jnp.float32)
       variables = self.network(position).lazy_init(weight_key, image, {n: a.operations for n, a in alphas.items()})
       return self.steps(position).initial_state(variables, alphas, step_key)
 
+  def _initial_alphas(self, key: jax.Array, shape: tuple[int, int]) -> Alphas:
+    draw = lambda key, shape: ALPHA_SCALE * jax.random.normal(key, shape)
+    of_edges = draw(jax.random.fold_in(key, 1), shape[:1]) if self._config.search.edge_weights else None
+    return Alphas(draw(key, shape), of_edges)
+
   def narrow(self, position: SearchPosition, state: SearchState, reduced: dict[str, CellSpec]) -> At:
     """Narrows the mask of candidates; what belongs to the others stays in the state, but is skipped."""
-    operations = self._config.search.operations
-    mask = {name: m._replace(operations=jnp.array(reduced[name].mask(operations))) for name, m in state.mask.items()}
+    search = self._config.search
+    mask = {name: mask_of(reduced[name], search.operations, search.edge_weights) for name in state.mask}
     return position.narrowed(reduced), state.replace(mask=self._devices.replicate(mask))
 
   def rebuild(self, position: SearchPosition, state: SearchState) -> At:

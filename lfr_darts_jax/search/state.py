@@ -1,10 +1,12 @@
 """What a search carries: the pytree of a step, and its position in the plan."""
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
 from flax import struct
 import jax
+import jax.numpy as jnp
 import optax
 
 from lfr_darts_jax.runtime import json_io
@@ -24,6 +26,12 @@ class Alphas(NamedTuple):
 
   operations: jax.Array
   edges: jax.Array | None = None
+
+
+def mask_of(cell: CellSpec, operations: Sequence[str], edge_weights: bool) -> Alphas:
+  """Which alphas of a cell still have a say."""
+  operations_left = cell.mask(operations)
+  return Alphas(jnp.array(operations_left), jnp.array(operations_left.any(axis=1)) if edge_weights else None)
 
 
 class SearchState(struct.PyTreeNode):

@@ -1,5 +1,7 @@
 """Training losses."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,21 @@ def sample_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
   """Mean cross-entropy, in nats; arguments as of `sample_cross_entropy`."""
   return jnp.mean(sample_cross_entropy(logits, labels, smoothing))
+
+
+def complexity_weights(values: jax.Array, exponent: float, mean: Callable[[jax.Array], jax.Array]) -> jax.Array:
+  """Weights of images by their difficulty, with mean 1 and without a gradient: hard ones count more (DARTS-PAP).
+
+  Its form is in no text that was to be had; ours is the loss over its mean, to a power.
+
+  Args:
+    values: cross-entropy of every image, `[batch]`.
+    exponent: the power; 0 for equal weights.
+    mean: over the devices that share the batch.
+  """
+  relative = values / jnp.maximum(mean(jnp.mean(values)), jnp.finfo(values.dtype).tiny)
+  powers = relative**exponent
+  return jax.lax.stop_gradient(powers / mean(jnp.mean(powers)))
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -28,6 +28,10 @@ class StreamedChunk(NamedTuple):
     """See `InMemoryChunk.epoch`; the order is that of the stream, which does not end."""
     return self, jnp.int32(jnp.iinfo(jnp.int32).max)
 
+  def wrapped(self, step: jax.Array, batch_size: int) -> jax.Array:
+    """See `EpochBatches.wrapped`; of the batches that are here."""
+    return self.first + (step - self.first) % self.images.shape[0]
+
   def batch(
     self,
     key: jax.Array,
