@@ -124,9 +124,10 @@ FIELDS: dict[str, Field] = {
     "data.hue": _number(0.0, 0.0, 0.5, "of a stream's colours: largest turn of the hue, as a share of the circle; DARTS on ImageNet 0.2"),
     "data.statistics_images": _integer(2000, 1, "images of a stream's train split, drawn by seed, from which mean and deviation per channel are taken; our choice"),
 
-    "plan.name": _choice("lfr_darts", ("lfr_darts", "darts", "pdarts", "joint"), "which cells are searched, in which order"),
+    "plan.name": _choice("lfr_darts", ("lfr_darts", "darts", "pdarts", "joint", "per_layer"), "which cells are searched, in which order"),
     "plan.derived_copies": _integer(2, 1, "layers of every derived normal cell in the supernet; the paper: 'increasing the number of this cell'; our choice", 20),
     "plan.searched_copies": _integer(2, 1, "layers of the searched normal cell, which share its alphas; our choice", 20),
+    "plan.window": _integer(None, 2, "states before a node that it may read; None for all, DARTS; 2 makes every cell as deep as it has nodes, after MR-DARTS", 16, optional=True),
     "plan.inherit_weights": _flag(False, "whether a deeper supernet starts from the weights of the one before; our choice, no by docs/evidence.md"),
     "plan.pdarts_layers": Field((5, 11, 17), tuple, "three increasing depths of at least 3", lambda v: len(v) == 3 and all(type(n) is int for n in v) and 3 <= v[0] < v[1] < v[2] <= 100, "layers per stage of pdarts (P-DARTS, section 4.2)"),
     "plan.pdarts_skip_dropout": Field((0.0, 0.4, 0.7), tuple, "three rates from 0 to 0.99", lambda v: len(v) == 3 and all(type(r) in (int, float) and 0 <= r <= 0.99 for r in v), "initial dropout on skip_connect per stage of pdarts (P-DARTS, section 4.2; the README of its code has 0.1 for the first)"),
@@ -135,13 +136,18 @@ FIELDS: dict[str, Field] = {
     "search.epochs": _integer(50, 1, "epochs per stage of the plan; DARTS"),
     "search.batch_size": _integer(64, 2, "images per batch; DARTS", 65536),
     "search.channels": _integer(16, 2, "features of a node before the first reduction; DARTS", 4096),
-    "search.layers": _integer(8, 3, "depth of the supernet of plans with a fixed depth, darts and joint; DARTS 8", 100),
+    "search.layers": _integer(8, 3, "depth of the supernet of plans with a fixed depth, darts, joint and per_layer; DARTS 8", 100),
     "search.nodes": _integer(4, 1, "intermediate nodes of a cell; DARTS", 16),
     "search.operations": Field(DARTS_OPERATIONS, tuple, "at least two different names of operations", lambda v: all(isinstance(n, str) for n in v) and len(set(v)) == len(v) >= 2, "candidates of every edge; DARTS's eight"),
     "search.gate": _choice("softmax", ("softmax", "sigmoid", "gumbel"), "from alphas to weights; softmax: DARTS; sigmoid: each by itself, FairDARTS; gumbel: one sampled operation per edge, GDAS"),
     "search.temperatures": Field((10.0, 0.1), tuple, "two numbers from 0.001 to 1000", lambda v: len(v) == 2 and all(type(t) in (int, float) and 1e-3 <= t <= 1e3 for t in v), "of gumbel's soft sample at the first and the last step that moves alphas; GDAS"),
-    "search.perturbation": _number(0.0, 0.0, 10.0, "largest random change of the alphas while weights train, from a tenth of it on; 0 for none, DARTS; SDARTS-RS 0.3"),
+    "search.perturbation": _number(0.0, 0.0, 10.0, "largest random change of the alphas while weights train, from a tenth of it on; 0 for none, DARTS; SDARTS 0.3"),
+    "search.perturbed_by": _choice("chance", ("chance", "adversary"), "chance: SDARTS-RS; adversary: seven steps that make the train loss worst, SDARTS-ADV"),
+    "search.layer_alignment": _number(0.0, 0.0, 100.0, "how much weights are trained to have the layers that share a normal cell's alphas agree on them, rising over a stage; 0 not at all, DARTS; Lambda-DARTS 0.125"),
     "search.edge_weights": _flag(False, "whether edges into a node are weighted against each other by alphas of their own; PC-DARTS; DARTS not"),
+    "search.partial_channels": _integer(1, 1, "one of so many channels is seen by mixed ops, the others pass by; 1 for all, DARTS; PC-DARTS 4", 64),
+    "search.channel_choice": _choice("first", ("first", "attention"), "which channels these are; first: PC-DARTS; attention: those that an attention over channels ranks highest, after EPC-DARTS"),
+    "search.auxiliary_skip": _flag(False, "whether unstrided mixed edges add their source, by a factor that falls from 1 to 0 over a stage; DARTS-; DARTS not"),
     "search.penalties": Field((), tuple, "((name, weight, ramp), ...), names beta, zero_one, polarization, complexity, weights from 0 to 1e6, ramps constant, linear", _penalties, "terms of the alphas' loss, see search/penalties.py; DARTS none"),
     "search.sample_weight_exponent": _number(0.0, 0.0, 10.0, "how much hard images count more in the alphas' loss; 0 not at all, DARTS; DARTS-PAP, its value our choice"),
     "search.num_seeds": _integer(1, 1, "searches, with this seed and those after it, of which the one whose last supernet has the best validation accuracy is kept; DARTS 4, trained for a short while to be compared", 1000),
@@ -166,6 +172,7 @@ FIELDS: dict[str, Field] = {
     "search.stop_on_collapse": _flag(False, "whether a search that counts as collapsed is stopped, instead of only reported; our choice"),
 
     "prune.rule": _choice("softmax", ("softmax", "gap", "random"), "which connections are weak; softmax: smallest softmax(alpha), our reading of 'prune out weak connections'; gap: what lies below the widest gap between alphas, after Fast progressive DARTS; random: a control"),
+    "prune.fade": _number(0.0, 0.0, 1.0, "share of a stage in which what was pruned fades, instead of being cut; our choice, after Fast progressive DARTS"),
     "prune.edge_threshold": _number(0.0, 0.0, 1.0, "weight that the second edge into a node must reach to be derived; 0 for any, DARTS; FairDARTS 0.85"),
     "prune.rounds": Field(None, tuple, "((share of the stage, operations kept per edge), ...), shares rising in (0, 1), counts falling, at least 2", _rounds, "when operations are pruned; None: the plan's own", optional=True),
 
@@ -173,6 +180,9 @@ FIELDS: dict[str, Field] = {
     "network.layers": _integer(20, 3, "cells of the final network; DARTS, on ImageNet 14", 200),
     "network.stem": _choice("cifar", ("cifar", "imagenet"), "one convolution, or three that divide the resolution by 8"),
     "network.dtype": _choice("float32", ("float32", "bfloat16"), "of the computation; parameters, statistics of batch norms, losses and optimizers stay float32; our choice"),
+    "network.activation": _choice("relu", ("relu", "lif"), "before convolutions; lif: leaky integrate-and-fire neurons, which spike; MA-DARTS, with constants of our choice"),
+    "network.time_steps": _integer(2, 1, "of spiking neurons; MA-DARTS 2", 64),
+    "network.cell_attention": _flag(False, "whether the output of every cell is scaled by an attention over its channels; MA-DARTS"),
     "network.batch_norm_group": _integer(None, 2, "images whose batch norms' statistics are taken together; None: the whole batch, over all devices, as DARTS; groups that lie on one device need no communication (Hoffer et al. 2017)", 65536, optional=True),
     "network.remat": _flag(False, "whether the backward pass computes the inside of every cell anew, which saves memory and costs time; our choice"),
     "network.depthwise": _choice("auto", ("auto", "shifts", "conv"), "depthwise convolutions as shifted multiply-adds or by XLA's convolution; auto: shifts on the CPU"),
@@ -300,16 +310,26 @@ RENAMED = {
 
 # Fields that came later; what was written before them did without.
 ADDED = (
+  "plan.window",
   "train.ema",
   "search.gate",
   "search.temperatures",
   "search.perturbation",
+  "search.perturbed_by",
+  "search.layer_alignment",
   "search.edge_weights",
+  "search.partial_channels",
+  "search.channel_choice",
+  "search.auxiliary_skip",
   "search.penalties",
   "search.sample_weight_exponent",
   "search.hypergradient",
   "search.neumann_terms",
+  "prune.fade",
   "prune.edge_threshold",
+  "network.activation",
+  "network.time_steps",
+  "network.cell_attention",
 )
 
 
@@ -328,6 +348,22 @@ def complete(flat: dict[str, Any]) -> dict[str, Any]:
     "data.test_view": "centre" if streamed else "whole",
   }
   return {**flat, **missing, **({"data.crop_padding": 0} if streamed else {})}
+
+
+def add_choice(name: str, value: str) -> None:
+  """Allows another value of a field, as a file does that adds a row to one of the tables of the search.
+
+  Args:
+    name: dotted name of a field, such as "search.gate".
+    value: what is allowed besides.
+
+  Raises:
+    UsageError: where there is no such field.
+  """
+  check_name(name)
+  field = FIELDS[name]
+  check = lambda v: v == value or field.check(v)
+  FIELDS[name] = dataclasses.replace(field, allowed=f"{field.allowed}, {value}", check=check)
 
 
 def _tuples(value: Any) -> Any:
@@ -401,8 +437,15 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
     ("data.flip", streamed and data.flip == "alternating", f"are random, none, {because('data.loading')}"),
     ("data.jitter", not streamed and data.jitter, f"{colours}, where colours stay"),
     ("data.hue", not streamed and data.hue, f"{colours}, where colours stay"),
+    ("search.partial_channels", search.channels % search.partial_channels, f"are divisors of config.search.channels, {search.channels}"),
+    ("search.partial_channels", search.partial_channels > 1 and search.gate == "sigmoid", f"is 1, {because('search.gate')}, whose weights say nothing of what passes by"),
+    ("search.channel_choice", search.channel_choice != "first" and search.partial_channels == 1, f"is first, {because('search.partial_channels')}"),
+    ("search.layer_alignment", search.layer_alignment and config.plan.name == "lfr_darts" and config.plan.searched_copies < 2, f"is 0, {because('plan.searched_copies')} and one layer has nothing to agree with"),
+    ("search.layer_alignment", search.layer_alignment and config.plan.name == "per_layer", f"is 0, {because('plan.name')}, where no layers share alphas"),
     ("network.layers", layered and network.layers < 5, fewest),
-    ("search.layers", config.plan.name == "joint" and search.layers < 5, fewest),
+    ("network.layers", config.plan.name == "per_layer" and network.layers != search.layers, f"is config.search.layers, {search.layers}, since every layer has a cell of its own"),
+    ("search.layers", config.plan.name in ("joint", "per_layer") and search.layers < 5, fewest),
+    ("network.batch_norm_group", group and network.activation == "lif", f"is None, {because('network.activation')}"),
     ("network.batch_norm_group", group and searched % group, f"are divisors of config.search.batch_size, {searched}"),
     ("network.batch_norm_group", group and trained % group, f"are divisors of config.train.batch_size, {trained}"),
     ("train.cutout", train.cutout > 2 * data.image_size, f"are at most twice config.data.image_size, {data.image_size}"),

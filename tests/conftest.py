@@ -114,13 +114,21 @@ class Supernet:
   """A small supernet with random weights, statistics, alphas and images."""
 
   def __init__(
-    self, layout=("n0", "r0"), nodes=2, channels=4, operations=DARTS_OPERATIONS, edges="scan", size=8, candidates=None
+    self,
+    layout=("n0", "r0"),
+    nodes=2,
+    channels=4,
+    operations=DARTS_OPERATIONS,
+    edges="scan",
+    size=8,
+    candidates=None,
+    settings=LayerSettings(True),
   ):
     kinds = {"n": "normal", "r": "reduction"}
     cells = tuple(CellSpec.full(n, kinds[n[0]], nodes, operations) for n in dict.fromkeys(layout))
     if candidates:
       cells = tuple(candidates(cell) for cell in cells)
-    self.network = Network(tuple(layout), cells, tuple(operations), channels, 3, LayerSettings(True), edges=edges)
+    self.network = Network(tuple(layout), cells, tuple(operations), channels, 3, settings, edges=edges)
     rng = np.random.default_rng(0)
     float_type = jnp.result_type(float)
     self.images = jnp.asarray(rng.normal(size=(4, size, size, 2)), float_type)

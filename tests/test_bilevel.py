@@ -266,3 +266,64 @@ def test_losses_equal_those_of_the_straightforward_formulation(
     theirs.append(losses)
   np.testing.assert_allclose(ours, theirs, rtol=tolerance)
   assert abs(theirs[-1][1] - theirs[0][1]) > 0.1
+
+
+def perturbed(config, **more):
+  config.search.update(perturbation=0.3, perturbed_by="adversary", **more)
+
+
+def test_the_adversary_of_a_linear_loss_goes_to_the_corner(config, supernet):
+  perturbed(config)
+  net = supernet(layout=("n0",), nodes=1, channels=2)
+  steps, state, _ = make(config, net, 1)
+  carry = steps.carry(state)._replace(shift=steps._first_shift(state, jnp.array(True)))
+  assert jnp.abs(carry.shift["n0"].operations).max() <= steps._reach(state)
+  costs = {"n0": net.alphas["n0"]._replace(operations=jnp.sin(1 + jnp.arange(16.0)).reshape(2, 8))}
+  for _ in range(bilevel.PROBES):
+    gradient = bilevel.Gradient(0.0, None, 0.0, None, costs)
+    carry = steps._probe(carry, gradient, None)
+  expected = steps._reach(state) * jnp.sign(costs["n0"].operations)
+  np.testing.assert_allclose(carry.shift["n0"].operations, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_weights_alone_train_under_the_adversary(x64, config, supernet, order):
+  net = supernet(layout=("n0",), nodes=1, channels=2)
+  calm, state, chunk = make(config, net, order)
+  expected = calm.run(jax.tree.map(jnp.array, state), chunk, 1)[0]
+  perturbed(config)
+  results = [make(config, net, order, for_cpu) for for_cpu in (True, False)]
+  (first, _), (second, _) = (steps.run(jax.tree.map(jnp.array, state), chunk, 1) for steps, _, _ in results)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), first, second)
+  jax.tree.map(np.testing.assert_array_equal, first.alphas, expected.alphas)
+  moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), first.params, expected.params)
+  assert max(jax.tree.leaves(moved)) > 1e-6
+
+
+def test_layers_that_share_alphas_are_pulled_together(x64, config, supernet):
+  net = supernet(layout=("n0", "n0"), nodes=1, channels=2)
+  _, state, chunk = make(config, net, 1)
+  results = []
+  for strength in (0.0, 0.125):
+    config.search.layer_alignment = strength
+    steps, _, _ = make(config, net, 1)
+    results.append(steps.run(jax.tree.map(jnp.array, state), chunk, 2)[0])
+  # At the first step the factor is 0; the second moves the weights, but not yet the alphas.
+  jax.tree.map(np.testing.assert_array_equal, results[0].alphas, results[1].alphas)
+  moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), results[0].params, results[1].params)
+  assert 0 < max(jax.tree.leaves(moved)) < 0.1
+
+
+def test_what_fades_weighs_less_until_it_is_gone(config, supernet):
+  config.prune.fade = 0.5
+  net = supernet(layout=("n0",), nodes=1, channels=2, operations=("skip_connect", "avg_pool_3x3"))
+  steps, state, _ = make(config, net, 1)
+  state = state.replace(
+    mask={"n0": state.mask["n0"]._replace(operations=jnp.array([[True, False], [True, True]]))},
+    until={"n0": state.until["n0"].at[0, 1].set(steps._total // 2)},
+    alphas={"n0": state.alphas["n0"]._replace(operations=jnp.zeros((2, 2)))},
+  )
+  for step, expected in ((0, 1 / 2), (steps._total // 4, 1 / 3), (steps._total // 2, 0.0), (steps._total, 0.0)):
+    mask = steps._mask(state.replace(step=jnp.int32(step)))
+    mixture = steps._objective.relax(state.alphas["n0"], mask["n0"], bilevel.Moment())
+    np.testing.assert_allclose(mixture, [[1 - expected, expected], [0.5, 0.5]], rtol=1e-6)

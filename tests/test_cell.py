@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lfr_darts_jax.config import DARTS_OPERATIONS
-from lfr_darts_jax.models.cell import Cell, DropRates, MixedOp, drop
+from lfr_darts_jax.models.cell import Cell, MixedOp, Rates, drop
 from lfr_darts_jax.models.operations import OPERATIONS, LayerSettings
 from lfr_darts_jax.search_space.cell_spec import CellSpec
 
@@ -87,6 +87,19 @@ def test_nodes_sum_their_edges_and_concat_picks_states():
   np.testing.assert_allclose(out, jnp.concatenate([node, node], -1), rtol=1e-4, atol=1e-5)
 
 
+def test_an_auxiliary_skip_adds_the_source():
+  spec = CellSpec.full("n0", "normal", 1, ("none", "skip_connect"))
+  cell = Cell(spec, 2, False, ("none", "skip_connect"), LayerSettings(True))
+  x, y = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 3))
+  nothing = jnp.array([[1.0, 0.0]] * 2)
+  variables = cell.init(jax.random.key(1), x, y, nothing, True)
+  run = lambda rates, train=True: cell.apply(variables, x, y, nothing, train, rates, mutable=["batch_stats"])[0]
+  pre = lambda name, v: _preprocess(variables["params"][name], v)
+  both = pre("preprocess0", x) + pre("preprocess1", y)
+  np.testing.assert_allclose(run(Rates(auxiliary_skip=jnp.float32(0.25))), 0.25 * both, rtol=1e-4, atol=1e-5)
+  assert not run(Rates()).any() and not run(Rates(auxiliary_skip=jnp.float32(1)), train=False).any()
+
+
 def _preprocess(params, x):
   y = jax.nn.relu(x) @ params["Dense_0"]["kernel"]
   return (y - y.mean((0, 1, 2))) / jnp.sqrt(y.var((0, 1, 2)) + 1e-5)
@@ -101,7 +114,7 @@ def test_drop_path_spares_identities_and_keeps_the_mean():
     variables = cell.init(jax.random.key(1), x, x, None, True)
     plain, dropped = (
       cell.apply(
-        variables, x, x, None, True, DropRates(path=rate), rngs={"dropout": jax.random.key(2)}, mutable=["batch_stats"]
+        variables, x, x, None, True, Rates(path=rate), rngs={"dropout": jax.random.key(2)}, mutable=["batch_stats"]
       )[0]
       for rate in (None, jnp.float32(0.5))
     )
@@ -121,7 +134,7 @@ def test_skip_dropout_touches_unstrided_skips_alone(supernet):
       net.images,
       mixture(first),
       True,
-      DropRates(skip=rate),
+      Rates(skip=rate),
       rngs={"dropout": jax.random.key(0)},
       mutable=["batch_stats"],
     )[0].logits

@@ -7,9 +7,10 @@ import pytest
 
 from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.models import cell_star
-from lfr_darts_jax.models.cell import NO_DROP, DropRates
+from lfr_darts_jax.models.cell import NO_RATES, Rates
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.models.operations import LayerSettings
+from lfr_darts_jax.models.partial import PartialChannels
 from lfr_darts_jax.runtime.distributed import BatchSharding
 from lfr_darts_jax.search import bilevel
 from lfr_darts_jax.search_space import formats
@@ -20,7 +21,7 @@ from tests.test_cell import uneven
 close = functools.partial(jax.tree.map, lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11))
 
 
-def both(network, variables, images, mixtures, rates=NO_DROP, train=True, forms=("unroll", "star")):
+def both(network, variables, images, mixtures, rates=NO_RATES, train=True, forms=("unroll", "star")):
   """A loss, statistics, and gradients by parameters, mixtures and images, by two forms of the cell."""
   results = []
   for form in forms:
@@ -81,9 +82,33 @@ def test_pruned_candidates_weigh_nothing(x64, supernet):
 def test_all_forms_drop_the_same_skips(x64, supernet, forms):
   # Dropout makes equal pixels, of which rounding would let one or the other win in a max pool.
   net = supernet(operations=("skip_connect", "avg_pool_3x3"))
-  dropped = of(net, rates=DropRates(skip=jnp.float64(0.4)), forms=forms)
+  dropped = of(net, rates=Rates(skip=jnp.float64(0.4)), forms=forms)
   close(*dropped)
   assert abs(dropped[0][0][0] - of(net)[0][0][0]) > 1e-3
+
+
+@pytest.mark.parametrize("form", ["scan", "star"])
+@pytest.mark.parametrize("attention", [False, True])
+def test_partial_channels_in_all_forms(x64, supernet, form, attention):
+  settings = LayerSettings(True, partial=PartialChannels(2, attention))
+  net = supernet(operations=ONE_OF_EACH_KIND, size=7, settings=settings)
+  results = of(net, forms=("unroll", form))
+  close(*results)
+  widths = {leaf.shape[-1] for leaf in jax.tree.leaves(net.params["layer_0"]["stride_1"])}
+  assert widths == {2} and ("attention" in net.params["layer_0"]) == attention
+  if attention:
+    assert jnp.abs(results[0][1][0]["layer_1"]["attention"]).min() > 0
+
+
+@pytest.mark.parametrize("form", ["scan", "star"])
+def test_auxiliary_skips_in_all_forms(x64, supernet, form):
+  net = supernet(operations=("none", "avg_pool_3x3"))
+  forms, rates = ("unroll", form), Rates(auxiliary_skip=jnp.float64(0.5))
+  added = of(net, rates=rates, forms=forms)
+  close(*added)
+  assert abs(added[0][0][0] - of(net)[0][0][0]) > 1e-3
+  tested, plain = (of(net, rates=rates, train=False, forms=forms), of(net, train=False))
+  close(tested[0], plain[0])  # They serve the search alone.
 
 
 def test_statistics_of_groups(x64, supernet):
@@ -104,7 +129,7 @@ def test_a_final_network_with_drop_path(x64, monkeypatch, composed):
   variables = network.lazy_init(jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape, jnp.float64))
   # Fresh norms are the identity, which would hide a swap.
   variables = jax.tree.map(lambda v: jnp.asarray(v + 0.1 * rng.uniform(size=v.shape)), variables)
-  close(*both(network, variables, images, {}, DropRates(path=jnp.float64(0.3))))
+  close(*both(network, variables, images, {}, Rates(path=jnp.float64(0.3))))
 
 
 @pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])

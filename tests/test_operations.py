@@ -52,6 +52,11 @@ def test_parameter_counts():
   assert count("sep_conv_7x7") == 2 * (49 * 8 + 64)
   assert count("dil_conv_5x5") == 25 * 8 + 64
   assert count("conv_7x1_1x7") == 2 * 7 * 64
+  assert count("dw_conv_5x5") == 25 * 8 + 64
+  assert count("shuffle_conv_3x3") == 2 * 4 * 4 + 9 * 8
+  assert count("ghost_conv_3x3") == 8 * 4 + 9 * 4
+  assert count("multi_conv_3x3_5x5") == count("multi_dil_conv_3x3_5x5") == 9 * 4 + 25 * 4 + 64
+  assert count("bin_conv_3x3") == 9 * 64
   assert count("skip_connect", 2) == 2 * 8 * 4
   assert count("skip_connect") == count("none") == count("max_pool_3x3") == 0
 
@@ -70,6 +75,16 @@ def test_dilated_convolution_reads_every_other_pixel():
     > 1e-6
   )
   assert touched.tolist() == [[i, j] for i in (2, 4, 6) for j in (2, 4, 6)]
+
+
+def test_the_groups_of_a_shuffle_are_mixed():
+  x = jax.random.normal(jax.random.key(0), (1, 4, 4, 4))
+  operation = OPERATIONS["shuffle_conv_3x3"](4, 1, LayerSettings(True))
+  variables = operation.init(jax.random.key(1), x, False)
+  of = lambda channel: jnp.abs(jax.grad(lambda x: operation.apply(variables, x, False)[..., channel].sum())(x))
+  read = [np.flatnonzero(of(channel).sum((0, 1, 2))).tolist() for channel in range(4)]
+  positive = np.flatnonzero(x.max((0, 1, 2)) > 0).tolist()
+  assert [set(r) <= {0, 1} for r in read] == [True, False, True, False] and positive == [0, 1, 2, 3]
 
 
 def test_factorized_reduce_sees_both_grids():

@@ -11,40 +11,44 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lfr_darts_jax.models import partial
 from lfr_darts_jax.models.edge_stacks import edge_name
 from lfr_darts_jax.models.operations import OPERATIONS, FactorizedReduce, LayerSettings, Operation, ReluConvNorm
-from lfr_darts_jax.runtime.distributed import WHOLE_BATCH, BatchSharding
 from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
 from lfr_darts_jax.search_space.operation_names import SKIP_CONNECT
 
 CHOSEN = (1.0,)  # The mixture of a derived edge, which has one operation.
 
 
-class DropRates(NamedTuple):
-  """Dropout rates of a training step, each a scalar that may be traced, or None for none; they need the rng "dropout".
+class Rates(NamedTuple):
+  """Rates of a training step, each a scalar that may be traced, or None for none; dropout needs the rng "dropout".
 
   Attributes:
-    path: of the edges of a derived cell for a sample; spares identities (DARTS, appendix A.2).
-    skip: of single features behind unstrided skip_connects (P-DARTS, section 3.3).
+    path: of dropout of the edges of a derived cell for a sample; spares identities (DARTS, appendix A.2).
+    skip: of dropout of single features behind unstrided skip_connects (P-DARTS, section 3.3).
+    auxiliary_skip: of every unstrided mixed edge's source that is added to its output (DARTS-, equation 7).
   """
 
   path: jax.Array | None = None
   skip: jax.Array | None = None
+  auxiliary_skip: jax.Array | None = None
 
 
-NO_DROP = DropRates()
+NO_RATES = Rates()
 
 
 def drop(
-  x: jax.Array, rate: jax.Array, key: jax.Array, sharding: BatchSharding = WHOLE_BATCH, per_sample: bool = False
+  x: jax.Array, rate: jax.Array, key: jax.Array, settings: LayerSettings = LayerSettings(), per_sample: bool = False
 ) -> jax.Array:
   """Dropout with a traced rate, scaled to keep the mean: of single features, or of whole samples (drop path).
 
-  The mask is drawn for the whole batch, so that it does not depend on how that is split over devices.
+  The mask is drawn for the whole batch, so that it does not depend on how that is split over devices, and is the same
+  for all time steps of an image.
   """
-  batch = x.shape[0] * sharding.shards
+  batch = x.shape[0] // settings.steps * settings.sharding.shards
   mask = jax.random.bernoulli(key, 1 - rate, (batch, 1, 1, 1) if per_sample else (batch, *x.shape[1:]))
-  return jnp.where(sharding.local_shard(mask), x / (1 - rate), 0).astype(x.dtype)
+  mask = jnp.tile(settings.sharding.local_shard(mask), (settings.steps, 1, 1, 1))
+  return jnp.where(mask, x / (1 - rate), 0).astype(x.dtype)
 
 
 class MixedOp(nn.Module):
@@ -68,7 +72,7 @@ class MixedOp(nn.Module):
     x: jax.Array,
     weights: jax.Array | Sequence[float],
     train: bool,
-    rates: DropRates = NO_DROP,
+    rates: Rates = NO_RATES,
     key: jax.Array | None = None,
   ) -> jax.Array:
     """Mixes the candidates (DARTS, equation 2).
@@ -84,19 +88,33 @@ class MixedOp(nn.Module):
     outputs = (self.output(name, i, x, train, rates, key) for i, name in enumerate(self.candidates))
     return sum(weight * y for weight, y in zip(weights, outputs, strict=True)).astype(x.dtype)
 
-  def output(
-    self, name: str, index: int, x: jax.Array, train: bool, rates: DropRates, key: jax.Array | None
-  ) -> jax.Array:
+  def output(self, name: str, index: int, x: jax.Array, train: bool, rates: Rates, key: jax.Array | None) -> jax.Array:
     """Output of one candidate."""
     y = self.evaluate(OPERATIONS[name](self.channels, self.stride, self.settings, name=name), index, x, train)
     if name == SKIP_CONNECT and self.stride == 1 and train and rates.skip is not None:
       assert key is not None
-      y = drop(y, rates.skip, key, self.settings.sharding)
+      y = drop(y, rates.skip, key, self.settings)
     return y
 
   def evaluate(self, operation: Operation, index: int, x: jax.Array, train: bool) -> jax.Array:
     """Applies one candidate."""
     return operation(x, train)
+
+
+class Call(NamedTuple):
+  """What all edges of a cell share in one call.
+
+  Attributes:
+    mixture, train, rates: as of `Cell`.
+    skip_keys: `[edges, ...]` keys of dropout on skip_connects, by edge, so that all forms of the cell drop the same.
+    attention: kernels by state, see `Cell.attention`.
+  """
+
+  mixture: jax.Array | None
+  train: bool
+  rates: Rates
+  skip_keys: jax.Array | None
+  attention: jax.Array | None
 
 
 class Cell(nn.Module):
@@ -118,7 +136,7 @@ class Cell(nn.Module):
 
   @nn.compact
   def __call__(
-    self, s0: jax.Array, s1: jax.Array, mixture: jax.Array | None, train: bool, rates: DropRates = NO_DROP
+    self, s0: jax.Array, s1: jax.Array, mixture: jax.Array | None, train: bool, rates: Rates = NO_RATES
   ) -> jax.Array:
     """Runs the cell.
 
@@ -128,7 +146,7 @@ class Cell(nn.Module):
       s1: output of the layer before.
       mixture: `[edges, operations]`; None for a derived cell.
       train: see `MixedOp`.
-      rates: of dropout.
+      rates: of dropout, and of auxiliary skips.
 
     Returns:
       `[batch, height / s, width / s, len(concat) * channels]`, s = 2 for a reduction cell.
@@ -139,56 +157,83 @@ class Cell(nn.Module):
     align = FactorizedReduce if self.reduction_before else ReluConvNorm
     s0 = align(self.channels, 2 if self.reduction_before else 1, self.settings, name="preprocess0")(s0, train)
     s1 = ReluConvNorm(self.channels, 1, self.settings, name="preprocess1")(s1, train)
-    states = self.nodes([s0, s1], mixture, train, rates)
+    keys = None if rates.skip is None else jax.random.split(self.make_rng("dropout"), len(self.spec.candidates))
+    states = self.nodes([s0, s1], Call(mixture, train, rates, keys, self.attention(mixture)))
     return jnp.concatenate([states[i] for i in self.spec.concat], axis=-1)
 
-  def nodes(
-    self, states: list[jax.Array], mixture: jax.Array | None, train: bool, rates: DropRates
-  ) -> Sequence[jax.Array] | jax.Array:
+  def nodes(self, states: list[jax.Array], call: Call) -> Sequence[jax.Array] | jax.Array:
     """Every node is the sum of the edges into it (DARTS, equation 1).
 
     Args:
       states: the two inputs, `[batch, height, width, channels]`.
-      mixture, train, rates: see `__call__`.
+      call: what this call is.
 
     Returns:
       Inputs and nodes.
     """
-    skip_keys = self.skip_keys(rates)
     for target in range(2, self.spec.nodes + 2):
       into = [connection for connection in self.spec.connections if connection[1] == target]
-      outputs = (self.edge(*connection, states, mixture, train, rates, skip_keys) for connection in into)
+      outputs = (self.edge(*connection, states[connection[0]], call) for connection in into)
       states = [*states, sum(outputs, jnp.zeros((), states[0].dtype))]
     return states
 
-  def edge(
-    self,
-    source: int,
-    target: int,
-    candidates: tuple[str, ...],
-    states: list[jax.Array],
-    mixture: jax.Array | None,
-    train: bool,
-    rates: DropRates,
-    skip_keys: jax.Array | None,
-  ) -> jax.Array:
-    """What an edge adds to its target."""
-    op = self.mixed_op(source, candidates, edge_name(source, target))
+  def edge(self, source: int, target: int, candidates: tuple[str, ...], x: jax.Array, call: Call) -> jax.Array:
+    """What an edge adds to its target, from the state `x` that it leaves."""
+    op = self.mixed_op(source, candidates, call, edge_name(source, target))
     row = self.row(source, target)
-    weights = CHOSEN if mixture is None else mixture[row][self.columns(candidates)]
-    y = op(states[source], weights, train, rates, None if skip_keys is None else skip_keys[row])
+    weights = CHOSEN if call.mixture is None else call.mixture[row][self.columns(candidates)]
+    key = None if call.skip_keys is None else call.skip_keys[row]
+    part = self.part(source, x, op.stride, call)
+    y = op(x if part is None else part.chosen, weights, call.train, call.rates, key)
+    share = None if call.mixture is None else jnp.sum(call.mixture[row])
+    y = self.joined(y, x, share, part, op.stride, call)
     identity = candidates == (SKIP_CONNECT,) and op.stride == 1
-    if train and rates.path is not None and not identity:
-      y = drop(y, rates.path, self.make_rng("dropout"), self.settings.sharding, per_sample=True)
+    if call.train and call.rates.path is not None and not identity:
+      y = drop(y, call.rates.path, self.make_rng("dropout"), self.settings, per_sample=True)
     return y
 
-  def mixed_op(self, source: int, candidates: tuple[str, ...], name: str | None = None) -> MixedOp:
+  def mixed_op(self, source: int, candidates: tuple[str, ...], call: Call, name: str | None = None) -> MixedOp:
     """The mixed op of an edge; those out of a reduction cell's inputs are strided."""
-    return MixedOp(candidates, self.channels, self.spec.stride(source), self.settings, name=name)
+    return MixedOp(candidates, self.width(call), self.spec.stride(source), self.settings, name=name)
 
-  def skip_keys(self, rates: DropRates) -> jax.Array | None:
-    """`[edges, ...]` keys of dropout on skip_connects, by edge, so that all forms of the cell drop the same."""
-    return None if rates.skip is None else jax.random.split(self.make_rng("dropout"), len(self.spec.candidates))
+  def width(self, call: Call) -> int:
+    """Channels that operations see: of a mixed cell, perhaps a part."""
+    return self.channels if call.mixture is None else self.channels // self.settings.partial.fraction
+
+  def attention(self, mixture: jax.Array | None) -> jax.Array | None:
+    """`[states, size]` kernels of the attention that chooses channels; None where there is none."""
+    if mixture is None or not self.settings.partial.attention:
+      return None
+    shape = self.spec.nodes + 1, partial.attention_size(self.channels)
+    return self.param("attention", partial.attention_init, shape)
+
+  def part(self, source: int | jax.Array, x: jax.Array, stride: int, call: Call) -> partial.Part | None:
+    """A state as its edges see it where they see a part of its channels; else None."""
+    fraction = self.settings.partial.fraction
+    if call.mixture is None or fraction == 1:
+      return None
+    if call.attention is None:
+      return partial.first_channels(x, fraction, stride)
+    return partial.attended_channels(x, fraction, stride, call.attention[source], self.settings.sharding)
+
+  def joined(
+    self, y: jax.Array, x: jax.Array, share: jax.Array | None, part: partial.Part | None, stride: int, call: Call
+  ) -> jax.Array:
+    """What an edge gives: the output `y` of its mixed op, and what passes by that.
+
+    Args:
+      y: `[..., channels]`, or of a part of them.
+      x: the state that it leaves.
+      share: of the edge among those into its target, by which what passes by is weighted; sum of its mixture.
+      part: what of the state the mixed op saw.
+      stride, call: see `part`.
+    """
+    if part is not None:
+      assert share is not None
+      y = (part.place(y) + share * part.bypass).astype(y.dtype)
+    if call.mixture is not None and call.train and call.rates.auxiliary_skip is not None and stride == 1:
+      y = (y + call.rates.auxiliary_skip * x).astype(y.dtype)
+    return y
 
   def row(self, source: int, target: int) -> int:
     """An edge's row of the mixture."""

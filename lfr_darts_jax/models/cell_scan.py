@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lfr_darts_jax.models import edge_stacks
-from lfr_darts_jax.models.cell import NO_DROP, Cell, DropRates, MixedOp
+from lfr_darts_jax.models.cell import NO_RATES, Call, Cell, MixedOp
 from lfr_darts_jax.models.edge_stacks import Connection, having, stack_name
 from lfr_darts_jax.models.operations import Operation
 from lfr_darts_jax.search_space.cell_spec import NORMAL
@@ -49,54 +49,48 @@ class ScanCell(Cell):
 
   skip_unweighted: bool = False
 
-  def nodes(
-    self, states: list[jax.Array], mixture: jax.Array | None, train: bool, rates: DropRates
-  ) -> Sequence[jax.Array] | jax.Array:
+  def nodes(self, states: list[jax.Array], call: Call) -> Sequence[jax.Array] | jax.Array:
     """See `Cell`; one compiled body for all edges of a stride."""
-    inputs, skip_keys = jnp.stack(states), self.skip_keys(rates)
+    inputs = jnp.stack(states)
     if self.spec.kind == NORMAL:
       nodes = jnp.concatenate([inputs, jnp.zeros((self.spec.nodes, *inputs.shape[1:]), inputs.dtype)])
-      return self._scan(nodes, None, 1, mixture, train, rates, skip_keys)
+      return self._scan(nodes, None, 1, call)
     count, batch, height, width, features = inputs.shape
     nodes = jnp.zeros((count + self.spec.nodes, batch, -(-height // 2), -(-width // 2), features), inputs.dtype)
-    nodes = self._scan(nodes, inputs, 2, mixture, train, rates, skip_keys)
-    return self._scan(nodes, None, 1, mixture, train, rates, skip_keys)
+    nodes = self._scan(nodes, inputs, 2, call)
+    return self._scan(nodes, None, 1, call)
 
-  def _scan(
-    self,
-    nodes: jax.Array,
-    inputs: jax.Array | None,
-    stride: int,
-    mixture: jax.Array | None,
-    train: bool,
-    rates: DropRates,
-    skip_keys: jax.Array | None,
-  ) -> jax.Array:
+  def _scan(self, nodes: jax.Array, inputs: jax.Array | None, stride: int, call: Call) -> jax.Array:
     """Adds the output of every connection of a stride to its target; reads the sources from `inputs`, or the nodes."""
     connections = edge_stacks.connections(self.spec, stride)
     if not connections:
       return nodes
     union = tuple(name for name in self.operations if any(name in names for _, _, names in connections))
-    op = self.mixed_op(connections[0][0], union)
+    op = self.mixed_op(connections[0][0], union, call)
     stacks = {c: self.variables.get(c, {}).get(stack_name(stride), {}) for c in ("params", "batch_stats")}
     variables = {
       c: {n: _widen(tree, having(n, connections), len(connections)) for n, tree in of.items()}
       for c, of in stacks.items()
     }
     rows = jnp.array([self.row(s, t) for s, t, _ in connections])
-    weights, mask = self._weights_and_mask(connections, union, None if mixture is None else mixture[rows])
-    keys = None if skip_keys is None else skip_keys[rows]
+    mixture = None if call.mixture is None else call.mixture[rows]
+    weights, mask = self._weights_and_mask(connections, union, mixture)
+    shares = None if mixture is None else jnp.sum(mixture, axis=-1)
+    keys = None if call.skip_keys is None else call.skip_keys[rows]
     # Without checkpointing the backward pass would keep every intermediate of every edge.
-    mix = jax.checkpoint(functools.partial(_mix, op.clone(parent=None, name=None), train))
+    mix = jax.checkpoint(functools.partial(_mix, op.clone(parent=None, name=None), call.train))
 
     def add_edge(nodes: jax.Array, edge: Any) -> tuple[jax.Array, Tree]:
-      source, target, *arguments = edge
-      y, statistics = mix((nodes if inputs is None else inputs)[source], *arguments, rates.skip)
+      source, target, share, *arguments = edge
+      x = (nodes if inputs is None else inputs)[source]
+      part = self.part(source, x, stride, call)
+      y, statistics = mix(x if part is None else part.chosen, *arguments, call.rates.skip)
+      y = self.joined(y, x, share, part, stride, call)
       return nodes.at[target].add(y), statistics
 
     sources, targets = (jnp.array([c[i] for c in connections]) for i in (0, 1))
-    nodes, statistics = jax.lax.scan(add_edge, nodes, (sources, targets, variables, weights, mask, keys))
-    if train and self.is_mutable_collection("batch_stats") and statistics:
+    nodes, statistics = jax.lax.scan(add_edge, nodes, (sources, targets, shares, variables, weights, mask, keys))
+    if call.train and self.is_mutable_collection("batch_stats") and statistics:
       own = {n: _narrow(tree, having(n, connections), len(connections)) for n, tree in statistics.items()}
       self.put_variable("batch_stats", stack_name(stride), own)
     return nodes
@@ -127,7 +121,7 @@ def _mix(
 ) -> tuple[jax.Array, Tree]:
   op = MaskedMixedOp(op.candidates, op.channels, op.stride, op.settings, mask)
   mixture = (1.0,) * len(op.candidates) if weights is None else weights
-  rates = NO_DROP._replace(skip=skip_rate)
+  rates = NO_RATES._replace(skip=skip_rate)
   y, updated = op.apply(variables, x, mixture, train, rates, key, mutable=["batch_stats"])
   # Nothing is ever learnt from running statistics, and without derivatives they take less to trace.
   return y, jax.lax.stop_gradient(updated.get("batch_stats", {}))

@@ -16,8 +16,8 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from lfr_darts_jax.models import edge_stacks
-from lfr_darts_jax.models.cell import Cell, DropRates, drop
+from lfr_darts_jax.models import edge_stacks, partial
+from lfr_darts_jax.models.cell import Call, Cell, drop
 from lfr_darts_jax.models.edge_stacks import Connection, having, stack_name
 from lfr_darts_jax.models.layers import norm
 from lfr_darts_jax.models.operations import OPERATIONS
@@ -73,46 +73,62 @@ def dealt(stacks: Tree, among: list[Departure]) -> list[Tree]:
 class StarCell(Cell):
   """A cell that computes its edges by their sources."""
 
-  def nodes(
-    self, states: list[jax.Array], mixture: jax.Array | None, train: bool, rates: DropRates
-  ) -> Sequence[jax.Array] | jax.Array:
+  def nodes(self, states: list[jax.Array], call: Call) -> Sequence[jax.Array] | jax.Array:
     """See `Cell`."""
-    skip_keys, kept = self.skip_keys(rates), self._kept(states[0].shape[0], train, rates)
+    kept = self._kept(states[0].shape[0], call)
     sums: dict[int, list[jax.Array]] = {target: [] for target in range(2, self.spec.nodes + 2)}
     statistics: dict[int, list[Tree]] = {1: [], 2: []}
-    for departure, params, running in self._dealt():
+    for departure, params, running in self._dealt(call):
       states = self._grown(states, sums, departure.sources[-1])
       sources = [states[s] for s in departure.sources]
-      total, updated = self._total(departure, sources, params, running, mixture, train, rates, skip_keys)
+      parts = [self.part(s, x, departure.stride, call) for s, x in zip(departure.sources, sources, strict=True)]
+      seen = [x if part is None else part.chosen for part, x in zip(parts, sources, strict=True)]
+      total, updated = self._total(departure, seen, params, running, call)
       statistics[departure.stride].append(updated)
+      total = self._joined(departure, total, sources, parts, call)
       if kept:
         ones = jnp.ones((len(total), 1, 1, 1))
         total *= jnp.stack([kept.get((s, t), ones) for s, t, _ in departure.edges], axis=3)
-      targets, part = _by_target(departure, total)
+      targets, part_sums = _by_target(departure, total)
       # As the edges' outputs are in the reference; gradients by them take half the memory.
-      part = part.astype(states[0].dtype)
-      if mixture is not None:
+      part_sums = part_sums.astype(states[0].dtype)
+      if call.mixture is not None:
         # Otherwise one kernel would compute a node out of all that the edges into it gave, and take long to compile.
-        part = lax.optimization_barrier(part)
-      for target, y in zip(targets, jnp.split(part, len(targets), axis=3), strict=True):
+        part_sums = lax.optimization_barrier(part_sums)
+      for target, y in zip(targets, jnp.split(part_sums, len(targets), axis=3), strict=True):
         sums[target].append(y[..., 0, :])
-    if train and self.is_mutable_collection("batch_stats"):
-      for stride, parts in statistics.items():
-        self._put_statistics(stride, parts)
+    if call.train and self.is_mutable_collection("batch_stats"):
+      for stride, updates in statistics.items():
+        self._put_statistics(stride, updates)
     return self._grown(states, sums, self.spec.nodes + 1)
 
-  def _dealt(self) -> list[tuple[Departure, Tree, Tree]]:
+  def _joined(
+    self, departure: Departure, total: jax.Array, sources: list[jax.Array], parts: list[partial.Part | None], call: Call
+  ) -> jax.Array:
+    """What every edge gives, see `Cell.joined`; source by source, since their edges are neighbours."""
+    if parts[0] is None and call.rates.auxiliary_skip is None:
+      return total
+    counts = [sum(source == s for s, _, _ in departure.edges) for source in departure.sources]
+    rows = jnp.array([self.row(source, target) for source, target, _ in departure.edges])
+    shares = None if call.mixture is None else jnp.sum(call.mixture[rows], axis=-1)[:, None]
+    among = lambda x: x[..., None, :]
+    wide = [p and p._replace(bypass=among(p.bypass)) for p in parts]
+    split = [None] * len(counts) if shares is None else jnp.split(shares, ends(counts))
+    own = zip(jnp.split(total, ends(counts), axis=3), map(among, sources), split, wide, strict=True)
+    return jnp.concatenate([self.joined(*each, departure.stride, call) for each in own], axis=3)
+
+  def _dealt(self, call: Call) -> list[tuple[Departure, Tree, Tree]]:
     """The departures, each with its rows of parameters and running statistics by operation."""
     found: list[tuple[Departure, Tree, Tree]] = []
     for stride in (2, 1):
       among = [departure for departure in departures(self.spec) if departure.stride == stride]
       params, running = (self.variables.get(c, {}).get(stack_name(stride), {}) for c in ("params", "batch_stats"))
-      params = {n: composed(tree) if n in COMPOSED and self._fast(n) else tree for n, tree in params.items()}
+      params = {n: composed(tree) if n in COMPOSED and self._fast(n, call) else tree for n, tree in params.items()}
       found += zip(among, dealt(params, among), dealt(running, among), strict=True)
     return found
 
-  def _fast(self, name: str) -> bool:
-    return name in FORMS and (name not in COMPOSED or self.channels <= MOST_COMPOSED)
+  def _fast(self, name: str, call: Call) -> bool:
+    return name in FORMS and (name not in COMPOSED or self.width(call) <= MOST_COMPOSED)
 
   def _grown(self, states: list[jax.Array], sums: dict[int, list[jax.Array]], last: int) -> list[jax.Array]:
     """The states up to number `last`."""
@@ -121,39 +137,32 @@ class StarCell(Cell):
     new = [sum(map(wide, sums[target]), jnp.zeros(())).astype(kind) for target in range(len(states), last + 1)]
     return [*states, *new]
 
-  def _kept(self, batch: int, train: bool, rates: DropRates) -> dict[tuple[int, int], jax.Array]:
+  def _kept(self, batch: int, call: Call) -> dict[tuple[int, int], jax.Array]:
     """By edge, what drop path multiplies its output with: `[batch, 1, 1, 1]`; random as in `Cell.edge`."""
-    if not train or rates.path is None:
+    rate = call.rates.path
+    if not call.train or rate is None:
       return {}
     some = [(s, t) for s, t, left in self.spec.connections if left != (SKIP_CONNECT,) or self.spec.stride(s) == 2]
     ones = jnp.ones((batch, 1, 1, 1))
-    return {e: drop(ones, rates.path, self.make_rng("dropout"), self.settings.sharding, per_sample=True) for e in some}
+    return {e: drop(ones, rate, self.make_rng("dropout"), self.settings, per_sample=True) for e in some}
 
   def _total(
-    self,
-    departure: Departure,
-    states: list[jax.Array],
-    params: Tree,
-    running: Tree,
-    mixture: jax.Array | None,
-    train: bool,
-    rates: DropRates,
-    skip_keys: jax.Array | None,
+    self, departure: Departure, states: list[jax.Array], params: Tree, running: Tree, call: Call
   ) -> tuple[jax.Array, Tree]:
-    """What every edge adds to its target: `[batch, height, width, edges, channels]`; and the new running statistics."""
+    """What mixed ops give: `[batch, height, width, edges, channels]`; and the new running statistics."""
     names = sorted({name for _, _, left in departure.edges for name in left} - {NONE})
-    fast, kind = [n for n in names if self._fast(n)], states[0].dtype
+    fast, kind = [n for n in names if self._fast(n, call)], states[0].dtype
     edges = {n: self._edges(n, departure, states, params.get(n, {})) for n in fast}
     openings = {n: Output(opening(edges[n]), ("BatchNorm_0",)) for n in fast if n in OPENED}
-    scales, statistics = _scales(openings, edges, running, train, {})
+    scales, statistics = _scales(openings, edges, running, call.train, {})
     opened = {n: (scales[n].factor * openings[n].values + scales[n].shift).astype(kind) for n in openings}
     outputs = {n: FORMS[n](edges[n], opened.get(n)) for n in fast}
-    weights = {} if mixture is None else self._weights(departure, names, mixture)
-    scales, more = _scales(outputs, edges, running, train, weights)
+    weights = {} if call.mixture is None else self._weights(departure, names, call.mixture)
+    scales, more = _scales(outputs, edges, running, call.train, weights)
     updated = {n: {**statistics.get(n, {}), **more.get(n, {})} for n in fast}
 
     height, width = (-(-n // departure.stride) for n in states[0].shape[1:3])
-    places = len(states[0]), height, width, len(departure.edges), self.channels
+    places = len(states[0]), height, width, len(departure.edges), self.width(call)
     total = jnp.zeros(places, jnp.promote_types(kind, jnp.float32))
     shifts = jnp.zeros((), total.dtype)
     for name in names:
@@ -161,10 +170,10 @@ class StarCell(Cell):
       weight = weights[name][:, None] if name in weights else 1
       place = functools.partial(_placed, rows=own, count=len(departure.edges))
       if name not in fast:
-        y, updated[name] = self._one_by_one(name, departure, states, params.get(name, {}), running.get(name, {}), train)
+        y, updated[name] = self._one_by_one(name, departure, states, params.get(name, {}), running.get(name, {}), call)
         total += place(weight * y)
-      elif name == SKIP_CONNECT and departure.stride == 1 and train and rates.skip is not None:
-        total += place(weight * self._dropped(departure, states, rates.skip, skip_keys))
+      elif name == SKIP_CONNECT and departure.stride == 1 and call.train and call.rates.skip is not None:
+        total += place(weight * self._dropped(departure, states, call))
       else:
         spread = functools.partial(_spread, counts=edges[name].counts) if outputs[name].shared else lambda x: x
         total += place((scales[name].factor if name in scales else weight) * spread(outputs[name].values))
@@ -186,26 +195,25 @@ class StarCell(Cell):
       weights[name] = column if len(own) == len(departure.edges) else jnp.stack([column[i] for i in own])
     return weights
 
-  def _dropped(
-    self, departure: Departure, states: list[jax.Array], rate: jax.Array, keys: jax.Array | None
-  ) -> jax.Array:
+  def _dropped(self, departure: Departure, states: list[jax.Array], call: Call) -> jax.Array:
     """The skip_connects with dropout, random as in `MixedOp`: `[batch, height, width, rows, channels]`."""
-    assert keys is not None
+    rate, keys = call.rates.skip, call.skip_keys
+    assert rate is not None and keys is not None
     own = [departure.edges[i] for i in having(SKIP_CONNECT, departure.edges)]
     of = lambda source: states[departure.sources.index(source)]
-    masked = [drop(of(s), rate, keys[self.row(s, t)], self.settings.sharding) for s, t, _ in own]
+    masked = [drop(of(s), rate, keys[self.row(s, t)], self.settings) for s, t, _ in own]
     return jnp.stack(masked, axis=3)
 
   def _one_by_one(
-    self, name: str, departure: Departure, states: list[jax.Array], params: Tree, running: Tree, train: bool
+    self, name: str, departure: Departure, states: list[jax.Array], params: Tree, running: Tree, call: Call
   ) -> tuple[jax.Array, Tree]:
     """An operation by the reference's module, edge by edge: `[batch, height, width, rows, channels]`."""
-    op = OPERATIONS[name](self.channels, departure.stride, self.settings, parent=None)
+    op = OPERATIONS[name](self.width(call), departure.stride, self.settings, parent=None)
     outputs, statistics = [], []
     for row, i in enumerate(having(name, departure.edges)):
       variables = jax.tree.map(lambda leaf, row=row: leaf[row], {"params": params, "batch_stats": running})
       x = states[departure.sources.index(departure.edges[i][0])]
-      y, updated = op.apply(variables, x, train, mutable=["batch_stats"])
+      y, updated = op.apply(variables, x, call.train, mutable=["batch_stats"])
       outputs.append(y)
       statistics.append(updated.get("batch_stats", {}))
     return jnp.stack(outputs, axis=3), jax.tree.map(lambda *leaves: jnp.stack(leaves), *statistics)

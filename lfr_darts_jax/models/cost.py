@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfr_darts_jax.models.edge_stacks import edge_name
+from lfr_darts_jax.models.layers.binary import BinaryConv
 from lfr_darts_jax.models.layers.depthwise import DepthwiseConv
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.search_space.cell_spec import edges
@@ -33,14 +34,18 @@ def describe(network: Network, image_shape: tuple[int, int, int]) -> dict[str, i
 
   Returns:
     `parameters` without the auxiliary head and `parameters_with_auxiliary`; `multiply_adds` of convolutions and dense
-    layers for one image at test time.
+    layers for one image at test time, and apart from them `binary_multiply_adds`, of signs by signs.
   """
-  variables, counts = _count(network, image_shape)
+  variables, counts, binary = _count(network, image_shape)
   params = dict(variables["params"])
   with_auxiliary = parameters(params)
   params.pop("auxiliary", None)
-  multiply_adds = sum(counts.values())
-  return {"parameters": parameters(params), "parameters_with_auxiliary": with_auxiliary, "multiply_adds": multiply_adds}
+  return {
+    "parameters": parameters(params),
+    "parameters_with_auxiliary": with_auxiliary,
+    "multiply_adds": sum(counts.values()),
+    "binary_multiply_adds": sum(binary.values()),
+  }
 
 
 def candidates(network: Network, image_shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
@@ -54,7 +59,7 @@ def candidates(network: Network, image_shape: tuple[int, int, int]) -> dict[str,
     By cell `[edges, operations]`, summed over the cell's layers; zero for what costs nothing and for what is no
     candidate.
   """
-  _, counts = _count(network, image_shape)
+  _, counts, _ = _count(network, image_shape)
   costs = {name: np.zeros(mixture.shape, int) for name, mixture in _uniform(network).items()}
   for cell in (cell for cell in network.cells if cell.name in costs):
     rows = {edge_name(*edge): row for row, edge in enumerate(edges(cell.nodes))}
@@ -71,23 +76,24 @@ def _uniform(network: Network) -> dict[str, jax.Array]:
   return {cell.name: jnp.ones((len(cell.candidates), len(network.operations))) for cell in mixed}
 
 
-def _count(network: Network, image_shape: tuple[int, int, int]) -> tuple[Any, dict[Path, int]]:
-  """Shapes of the variables, and multiply-adds by path of the module."""
+def _count(network: Network, image_shape: tuple[int, int, int]) -> tuple[Any, dict[Path, int], dict[Path, int]]:
+  """Shapes of the variables, and multiply-adds by path of the module: real ones and binary ones."""
   images, mixtures = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), _uniform(network)
   variables = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, mixtures), images)
   # Written out, since a loop over edges would be counted once.
   network = network.clone(edges="unroll")
   counts: dict[Path, int] = {}
-  with _counting(counts):
+  binary: dict[Path, int] = {}
+  with _counting(_COUNTED, counts), _counting((BinaryConv,), binary):
     jax.eval_shape(lambda v, x: network.apply(v, x, mixtures), variables, images)
-  return variables, counts
+  return variables, counts, binary
 
 
 @contextlib.contextmanager
-def _counting(counts: dict[Path, int]) -> Iterator[None]:
+def _counting(kinds: tuple[type, ...], counts: dict[Path, int]) -> Iterator[None]:
   def count(next_method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     y = next_method(*args, **kwargs)
-    if isinstance(context.module, _COUNTED) and context.method_name == "__call__":
+    if isinstance(context.module, kinds) and context.method_name == "__call__":
       kernel: Any = context.module.get_variable("params", "kernel")
       path = context.module.path
       counts[path] = counts.get(path, 0) + math.prod(y.shape[:-1]) * math.prod(kernel.shape)

@@ -1,5 +1,6 @@
 """Stem, layers and heads: the supernet and the final network are one module with different cells and settings."""
 
+import functools
 from typing import Any, NamedTuple
 
 import chex
@@ -9,14 +10,16 @@ import jax.numpy as jnp
 import ml_collections
 
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.models import edge_stacks
-from lfr_darts_jax.models.cell import NO_DROP, Cell, DropRates
+from lfr_darts_jax.models import edge_stacks, partial
+from lfr_darts_jax.models.cell import NO_RATES, Cell, Rates
 from lfr_darts_jax.models.cell_scan import ScanCell
 from lfr_darts_jax.models.cell_star import StarCell
 from lfr_darts_jax.models.layers.conv import convolution
 from lfr_darts_jax.models.layers.init import kernel_init
 from lfr_darts_jax.models.layers.norm import batch_norm
+from lfr_darts_jax.models.layers.spiking import leaky_integrate_and_fire
 from lfr_darts_jax.models.operations import LayerSettings
+from lfr_darts_jax.models.partial import PartialChannels
 from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import BatchSharding
 from lfr_darts_jax.search_space.cell_spec import REDUCTION, CellSpec
@@ -50,6 +53,7 @@ class Network(nn.Module):
       loop over their edges, derived ones of a supernet then do too.
     dtype: "bfloat16" to compute in it, else in the type of the images; parameters, statistics and logits keep theirs.
     skip_unweighted: see `ScanCell`.
+    attention: whether every cell's output is scaled by an attention over its channels.
   """
 
   layout: tuple[str, ...]
@@ -64,20 +68,17 @@ class Network(nn.Module):
   remat: bool = False
   dtype: str = "float32"
   skip_unweighted: bool = False
+  attention: bool = False
 
   @nn.compact
   def __call__(
-    self,
-    images: jax.Array,
-    mixtures: dict[str, jax.Array] | None = None,
-    train: bool = False,
-    rates: DropRates = NO_DROP,
+    self, images: jax.Array, mixtures: dict[str, jax.Array] | None = None, train: bool = False, rates: Rates = NO_RATES
   ) -> Outputs:
     """Classifies images.
 
     Args:
       images: `[batch, height, width, channels]`, normalised.
-      mixtures: `[edges, operations]` for every cell that is mixed.
+      mixtures: `[edges, operations]` for every cell that is mixed; of a layer, such as "layer_0", for it alone.
       train: whether batch norms use and update the batch's statistics, and the auxiliary head is computed.
       rates: of dropout.
     """
@@ -86,7 +87,8 @@ class Network(nn.Module):
     last_reduction = max((i for i, name in enumerate(self.layout) if cells[name].kind == REDUCTION), default=-1)
     if self.dtype == "bfloat16":
       images = images.astype(jnp.bfloat16)
-    sharding = self.settings.sharding
+    sharding, steps = self.settings.sharding, self.settings.steps
+    images = jnp.tile(images, (steps, 1, 1, 1)) if steps > 1 else images
     if self.stem == "cifar":
       x = convolution(STEM_MULTIPLIER * self.channels, (3, 3), padding=1, name="stem")(images)
       s0 = s1 = batch_norm(x, train, sharding, name="stem_norm")
@@ -98,14 +100,28 @@ class Network(nn.Module):
     for i, name in enumerate(self.layout):
       reducing = cells[name].kind == REDUCTION
       channels *= 2 if reducing else 1
-      mixture = (mixtures or {}).get(name)
+      mixture = (mixtures or {}).get(f"layer_{i}", (mixtures or {}).get(name))
       cell = self._cell(cells[name], channels, reduced, mixture is not None, f"layer_{i}")
-      s0, s1 = s1, cell(s0, s1, mixture, train, rates)
+      s0, s1 = s1, self._attended(i, cell(s0, s1, mixture, train, rates))
       reduced = reducing
       if self.auxiliary and i == last_reduction and (train or self.is_initializing()):
         auxiliary = AuxiliaryHead(self.num_classes, self.stem == "cifar", sharding, name="auxiliary")(s1, train)
     features = jnp.mean(_at_least_float32(s1), axis=(1, 2))
-    return Outputs(nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")(features), auxiliary)
+    logits = nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")(features)
+    return Outputs(self._over_time(logits), None if auxiliary is None else self._over_time(auxiliary))
+
+  def _over_time(self, x: jax.Array) -> jax.Array:
+    """The mean over time steps, `[steps * batch, ...]` to `[batch, ...]`."""
+    steps = self.settings.steps
+    return x if steps == 1 else jnp.mean(x.reshape(steps, -1, *x.shape[1:]), axis=0)
+
+  def _attended(self, layer: int, x: jax.Array) -> jax.Array:
+    """A cell's output, its channels scaled by an attention over them where the network has one (after MA-DARTS)."""
+    if not self.attention:
+      return x
+    kernel = self.param(f"attention_{layer}", partial.attention_init, (1, partial.attention_size(x.shape[-1])))[0]
+    scale = partial.attention(self._over_time(_at_least_float32(x)), kernel)
+    return (x * jnp.tile(scale, (self.settings.steps, 1))[:, None, None]).astype(x.dtype)
 
   def _cell(self, spec: CellSpec, channels: int, reduced: bool, mixed: bool, name: str) -> Cell:
     """The form of a layer's cell; all have the same variables."""
@@ -236,10 +252,15 @@ def _fields(config: ml_collections.ConfigDict, searching: bool) -> dict[str, Any
   """What both networks take from the config."""
   network = config.network
   sharding = BatchSharding(group=network.batch_norm_group)
+  search = config.search
+  part = PartialChannels(search.partial_channels, search.channel_choice == "attention")
+  steps = network.time_steps if network.activation == "lif" else 1
+  activation = functools.partial(leaky_integrate_and_fire, steps=steps) if network.activation == "lif" else nn.relu
   return {
     "operations": tuple(config.search.operations),
     "num_classes": config.data.num_classes,
-    "settings": LayerSettings(searching, network.depthwise, sharding),
+    "settings": LayerSettings(searching, network.depthwise, sharding, activation, part, steps),
+    "attention": network.cell_attention,
     "stem": network.stem,
     "edges": network.edges,
     "remat": network.remat,

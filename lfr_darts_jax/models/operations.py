@@ -16,10 +16,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lfr_darts_jax.models.layers.binary import BinaryConv
 from lfr_darts_jax.models.layers.conv import convolution, pointwise
 from lfr_darts_jax.models.layers.depthwise import DepthwiseConv
 from lfr_darts_jax.models.layers.norm import batch_norm
 from lfr_darts_jax.models.layers.pooling import avg_pool, max_pool
+from lfr_darts_jax.models.partial import ALL_CHANNELS, PartialChannels
 from lfr_darts_jax.runtime.distributed import WHOLE_BATCH, BatchSharding
 
 
@@ -31,12 +33,16 @@ class LayerSettings(NamedTuple):
     depthwise: the method of depthwise convolutions, see `depthwise.depthwise`.
     sharding: how the batch is split over devices, and grouped for batch norm.
     activation: what comes before convolutions.
+    partial: the channels that mixed ops see.
+    steps: of time, which lie side by side in the batch; 1 for images alone.
   """
 
   searching: bool = False
   depthwise: str = "auto"
   sharding: BatchSharding = WHOLE_BATCH
   activation: Callable[[jax.Array], jax.Array] = nn.relu
+  partial: PartialChannels = ALL_CHANNELS
+  steps: int = 1
 
 
 class Operation(nn.Module):
@@ -132,14 +138,15 @@ class SepConv(Operation):
     return x
 
 
-class DilConv(Operation):
-  """Depthwise separable convolution with dilation 2, applied once."""
+class SepConvOnce(Operation):
+  """Depthwise separable convolution, applied once: DARTS's dilated ones, and light ones without dilation."""
 
   size: int = 3
+  dilation: int = 2
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    x = DepthwiseConv(self.size, self.stride, 2, self.settings.depthwise)(self.activate(x))
+    x = DepthwiseConv(self.size, self.stride, self.dilation, self.settings.depthwise)(self.activate(x))
     return self.batch_norm(pointwise(self.channels)(x), train)
 
 
@@ -153,6 +160,53 @@ class Conv7x1(Operation):
     return self.batch_norm(x, train)
 
 
+class MultiPath(Operation):
+  """Depthwise convolutions of two sizes on half of the channels each, joined by a 1x1 (after MR-DARTS)."""
+
+  dilation: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    paths = zip((3, 5), jnp.split(self.activate(x), [x.shape[-1] // 2], axis=-1), strict=True)
+    halves = [DepthwiseConv(size, self.stride, self.dilation, self.settings.depthwise)(half) for size, half in paths]
+    return self.batch_norm(pointwise(self.channels)(jnp.concatenate(halves, axis=-1)), train)
+
+
+class ShuffleConv(Operation):
+  """A 1x1 in two groups, their channels shuffled, then a depthwise one (after ShuffleNet, Zhang et al., CVPR 2018)."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    cut = self.channels // 2
+    groups = zip((cut, self.channels - cut), jnp.split(self.activate(x), [x.shape[-1] // 2], axis=-1), strict=True)
+    first, second = (pointwise(features)(half) for features, half in groups)
+    pairs = jnp.stack([first, second[..., :cut]], axis=-1).reshape(*first.shape[:-1], 2 * cut)
+    shuffled = jnp.concatenate([pairs, second[..., cut:]], axis=-1)
+    return self.batch_norm(DepthwiseConv(3, self.stride, method=self.settings.depthwise)(shuffled), train)
+
+
+class GhostConv(Operation):
+  """Half of the channels by a 1x1, the others by a depthwise convolution of these (GhostNet, Han et al., CVPR 2020)."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    own = pointwise(-(-self.channels // 2))(self.activate(x)[:, :: self.stride, :: self.stride])
+    ghosts = DepthwiseConv(3, method=self.settings.depthwise)(own)[..., : self.channels // 2]
+    return self.batch_norm(jnp.concatenate([own, ghosts], axis=-1), train)
+
+
+class BinConv(Operation):
+  """Convolution of signs by signs and a batch norm; where it is not strided, a real shortcut besides."""
+
+  size: int = 3
+  dilation: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    y = self.batch_norm(BinaryConv(self.channels, self.size, self.stride, self.dilation)(x), train)
+    return y + x if self.stride == 1 else y
+
+
 OPERATIONS: dict[str, Callable[..., Operation]] = {
   "none": Zero,
   "max_pool_3x3": MaxPool,
@@ -161,7 +215,17 @@ OPERATIONS: dict[str, Callable[..., Operation]] = {
   "sep_conv_3x3": functools.partial(SepConv, size=3),
   "sep_conv_5x5": functools.partial(SepConv, size=5),
   "sep_conv_7x7": functools.partial(SepConv, size=7),
-  "dil_conv_3x3": functools.partial(DilConv, size=3),
-  "dil_conv_5x5": functools.partial(DilConv, size=5),
+  "dil_conv_3x3": functools.partial(SepConvOnce, size=3),
+  "dil_conv_5x5": functools.partial(SepConvOnce, size=5),
   "conv_7x1_1x7": Conv7x1,
+  "dw_conv_3x3": functools.partial(SepConvOnce, size=3, dilation=1),
+  "dw_conv_5x5": functools.partial(SepConvOnce, size=5, dilation=1),
+  "shuffle_conv_3x3": ShuffleConv,
+  "ghost_conv_3x3": GhostConv,
+  "multi_conv_3x3_5x5": MultiPath,
+  "multi_dil_conv_3x3_5x5": functools.partial(MultiPath, dilation=2),
+  "bin_conv_3x3": functools.partial(BinConv, size=3),
+  "bin_conv_5x5": functools.partial(BinConv, size=5),
+  "bin_dil_conv_3x3": functools.partial(BinConv, size=3, dilation=2),
+  "bin_dil_conv_5x5": functools.partial(BinConv, size=5, dilation=2),
 }

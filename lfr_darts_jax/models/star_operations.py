@@ -146,6 +146,11 @@ def _dil_conv(edges: Edges, opened: jax.Array | None) -> Output:
   return Output(from_parity(y, height, width), ("BatchNorm_0",))
 
 
+def _dw_conv(edges: Edges, opened: jax.Array | None) -> Output:
+  strides = edges.stride, edges.stride
+  return Output(convolve(edges.active, edges.counts, edges.params["Dense_0"]["kernel"], strides), ("BatchNorm_0",))
+
+
 def _pool(pool: Callable[[jax.Array, int], jax.Array], edges: Edges, opened: jax.Array | None) -> Output:
   y = pool(jnp.concatenate(edges.states, axis=-1), edges.stride)
   norm_name = ("BatchNorm_0",) if edges.settings.searching else None
@@ -180,6 +185,8 @@ FORMS: dict[str, Callable[[Edges, jax.Array | None], Output]] = {
   "dil_conv_3x3": _dil_conv,
   "dil_conv_5x5": _dil_conv,
   "conv_7x1_1x7": _conv_7x1_1x7,
+  "dw_conv_3x3": _dw_conv,
+  "dw_conv_5x5": _dw_conv,
 }
-COMPOSED = tuple(name for name in FORMS if name.startswith(("sep", "dil")))
+COMPOSED = tuple(name for name in FORMS if name.startswith(("sep", "dil", "dw")))
 OPENED = tuple(name for name in FORMS if name.startswith("sep"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import chex
@@ -13,17 +14,18 @@ import numpy as np
 import optax
 
 from lfr_darts_jax.data import augment, input_pipeline
-from lfr_darts_jax.models.cell import NO_DROP, DropRates
+from lfr_darts_jax.models.cell import NO_RATES, Rates
 from lfr_darts_jax.models.network import Network, with_sharding
 from lfr_darts_jax.runtime import distributed, target
 from lfr_darts_jax.runtime.distributed import Devices
-from lfr_darts_jax.search import hypergradient, penalties, plans, relaxation
+from lfr_darts_jax.search import alignment, hypergradient, penalties, plans, relaxation
 from lfr_darts_jax.search.relaxation import Moment, Relaxation
 from lfr_darts_jax.search.state import Alphas, SearchState, mask_of
+from lfr_darts_jax.search_space.cell_spec import NORMAL
 from lfr_darts_jax.training import losses, optimizers, vector
 
 Tree = Any
-PHASES = UNROLL, ALPHAS, WEIGHTS = range(3)  # Of a step, in the order of DARTS's algorithm 1.
+PROBES = 7  # Steps of an adversary, as in the code of SDARTS.
 VALIDATION, TRAIN = range(2)  # The splits of the search: ALPHAS takes its batch from the first.
 TRAINING = Moment(training=True)
 PARAMS_AND_ALPHAS = ("params", "alphas")
@@ -52,10 +54,18 @@ class Sums(NamedTuple):
 
 
 class Carry(NamedTuple):
-  """What goes from phase to phase: the state, the unrolled weights (order 2 alone), and the sums."""
+  """What goes from phase to phase.
+
+  Attributes:
+    state: of the search.
+    unrolled: the unrolled weights; None where nothing looks ahead.
+    shift: like the alphas, what is added to them where the weights train; None for nothing.
+    sums: of what was measured.
+  """
 
   state: SearchState
   unrolled: Tree | None
+  shift: dict[str, Alphas] | None
   sums: Sums
 
 
@@ -77,6 +87,7 @@ class Phase(NamedTuple):
     by: what its gradient is by.
     unrolled: whether it is taken at the unrolled weights.
     counted: whether its loss counts in the sums.
+    shifted: whether it is taken at the alphas with their shift.
     then: from the carry, the gradient, and the step's `batches` to the next carry.
   """
 
@@ -84,6 +95,7 @@ class Phase(NamedTuple):
   by: tuple[str, ...]
   unrolled: bool
   counted: bool
+  shifted: bool
   then: Callable[..., Carry]
 
 
@@ -113,8 +125,9 @@ def supernet_loss(
   alphas: dict[str, Alphas],
   batch_stats: Tree,
   batch: Batch,
-  rates: DropRates = NO_DROP,
+  rates: Rates = NO_RATES,
   moment: Moment = TRAINING,
+  shifts: Mapping[str, jax.Array] = {},
 ) -> tuple[jax.Array, tuple[Tree, jax.Array, jax.Array]]:
   """Training-mode loss of a supernet.
 
@@ -128,6 +141,7 @@ def supernet_loss(
     batch: the batch.
     rates: of dropout.
     moment: of the search.
+    shifts: by layer, such as `layer_0`, what is added to its cell's mixture there alone.
 
   Returns:
     The loss; the updated statistics, the cross-entropy alone, and the accuracy from 0 to 1.
@@ -135,8 +149,10 @@ def supernet_loss(
   chex.assert_trees_all_equal_shapes(alphas, mask)
   moments = {name: moment.of_cell(i) for i, name in enumerate(sorted(alphas))}
   mixtures = {name: objective.relax(a, mask[name], moments[name]) for name, a in alphas.items()}
+  by_layer = {layer: mixtures[network.layout[int(layer.removeprefix("layer_"))]] + s for layer, s in shifts.items()}
   variables, rngs = {"params": params, "batch_stats": batch_stats}, {"dropout": batch.key}
-  outputs, updated = network.apply(variables, batch.images, mixtures, True, rates, rngs=rngs, mutable=["batch_stats"])
+  inputs = batch.images, mixtures | by_layer, True, rates
+  outputs, updated = network.apply(variables, *inputs, rngs=rngs, mutable=["batch_stats"])
   values = losses.sample_cross_entropy(outputs.logits, batch.labels)
   cross_entropy = loss = jnp.mean(values)
   if objective.sample_weight_exponent:
@@ -196,28 +212,33 @@ class SearchSteps:
     """
     self._devices = devices or distributed.first_device()
     self._sharding = self._devices.sharding(network.settings.sharding.group)
-    self._config, self._stage, self._total = config, stage, total
+    self._config, self._stage, self._total, search = config, stage, total, config.search
     self._network = with_sharding(network, self._sharding)
     self._statistics = statistics
     self._warmup = stage.warmup_steps(total)
     self._rate = optimizers.search_schedule(config, total)
-    search, shape = config.search, (config.data.image_size, config.data.image_size, config.data.channels)
+    shape = (config.data.image_size, config.data.image_size, config.data.channels)
     costs = penalties.costs(search.penalties, network, shape)
     self._objective = Objective(
       relaxation.make(search), search.penalties, costs, search.sample_weight_exponent, self._devices.mean
     )
     self.optimizer = optimizers.search_weights(config, total)
-    order_2 = config.search.order == 2
-    self._hypergradient = hypergradient.HYPERGRADIENTS[config.search.hypergradient] if order_2 else None
+    order_2 = search.order == 2
+    self._hypergradient = hypergradient.HYPERGRADIENTS[search.hypergradient] if order_2 else None
     ahead = self._hypergradient is not None and self._hypergradient.looks_ahead
     self._for_cpu = target.is_cpu() if for_cpu is None else for_cpu
     by = lambda *needed: PARAMS_AND_ALPHAS if self._for_cpu else needed
-    phases = (
-      Phase(TRAIN, by("params"), False, False, self._unroll),
-      Phase(VALIDATION, by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas"), ahead, True, self._update_alphas),
-      Phase(TRAIN, by("params"), False, True, self._update_weights),
-    )
-    self._phases = phases[UNROLL:] if ahead else phases[ALPHAS:]
+    self._adversarial = bool(search.perturbation) and search.perturbed_by == "adversary"
+    by_alphas = by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas")
+    unroll = Phase(TRAIN, by("params"), False, False, False, self._unroll)
+    alphas = Phase(VALIDATION, by_alphas, ahead, True, False, self._update_alphas)
+    probe = Phase(TRAIN, by("alphas"), False, False, True, self._probe)
+    weights = Phase(TRAIN, by("params"), False, True, self._adversarial, self._update_weights)
+    self._looks_ahead, probes = ahead, (probe,) * (PROBES if self._adversarial else 0)
+    self._phases = (*((unroll,) if ahead else ()), alphas, *probes, weights)
+    normal = {cell.name for cell in network.cells if cell.kind == NORMAL} & set(stage.searched)
+    layers = [tuple(f"layer_{i}" for i, n in enumerate(stage.layout) if n == name) for name in sorted(normal)]
+    self._aligned = [several for several in layers if len(several) > 1]
     self._compiled: Any = None
 
   def initial_state(self, variables: Mapping[str, Tree], alphas: dict[str, Alphas], key: jax.Array) -> SearchState:
@@ -230,7 +251,8 @@ class SearchSteps:
     """
     cells, operations, edge_weights = self._network.cells, self._network.operations, self._config.search.edge_weights
     masks = {c.name: mask_of(c, operations, edge_weights) for c in cells if c.name in self._stage.searched}
-    params = variables["params"]
+    params, never = variables["params"], jnp.iinfo(jnp.int32).max
+    until = {name: jnp.where(mask.operations, jnp.int32(never), 0) for name, mask in masks.items()}
     return SearchState(
       step=jnp.int32(0),
       params=params,
@@ -240,6 +262,7 @@ class SearchSteps:
       opt_state=self.optimizer.init(params),
       alpha_opt_state=self._alpha_optimizer(masks).init(alphas),
       key=key,
+      until=until if self._config.prune.fade else None,
     )
 
   @property
@@ -272,34 +295,57 @@ class SearchSteps:
     """What `search_step` starts from: the state as it takes it, and sums of nothing."""
     state = state if self._for_cpu else vector.pack_state(state)
     sums = Sums(jnp.zeros(2), jnp.zeros(2), jnp.zeros(2), dict.fromkeys(self._stage.searched, jnp.float32(0)))
-    return Carry(state, state.params if len(self._phases) == len(PHASES) else None, sums)
+    shift = jax.tree.map(jnp.zeros_like, state.alphas) if self._adversarial else None
+    return Carry(state, state.params if self._looks_ahead else None, shift, sums)
 
   def search_step(self, carry: Carry, batches: input_pipeline.StepBatches) -> Carry:
-    """One step: UNROLL (order 2), ALPHAS on a validation batch, WEIGHTS on a train batch; warm-up: WEIGHTS alone."""
+    """One step, by the phases of DARTS's algorithm 1.
+
+    UNROLL (order 2), ALPHAS on a validation batch, probes (an adversary), WEIGHTS on a train batch; in the warm-up
+    WEIGHTS alone.
+    """
     weights, moving = len(self._phases) - 1, carry.state.step >= self._warmup
     take = functools.partial(self._take_phase, batches)
+    if carry.shift is not None:
+      carry = carry._replace(shift=self._first_shift(carry.state, moving))
     if self._for_cpu:
       return lax.fori_loop(jnp.where(moving, 0, weights), weights + 1, take, carry)
 
+    def move(carry: Carry) -> Any:
+      for _, equal in itertools.groupby(range(weights), lambda index: self._phases[index]):
+        first, *others = equal
+        again = lambda _, carry, first=first: take(first, carry)
+        carry = lax.fori_loop(0, 1 + len(others), again, carry) if others else take(first, carry)
+      return changed(carry)
+
     # Of a conditional only what it changes comes back; the rest would be copied.
-    changed = lambda carry: (carry.state.alphas, carry.state.alpha_opt_state, carry.sums)
-    move = lambda carry: changed(functools.reduce(lambda carry, index: take(index, carry), range(weights), carry))
-    alphas, alpha_opt_state, sums = lax.cond(moving, move, changed, carry)
+    changed = lambda carry: (carry.state.alphas, carry.state.alpha_opt_state, carry.shift, carry.sums)
+    alphas, alpha_opt_state, shift, sums = lax.cond(moving, move, changed, carry)
     state = carry.state.replace(alphas=alphas, alpha_opt_state=alpha_opt_state)
-    return take(weights, carry._replace(state=state, sums=sums))
+    return take(weights, carry._replace(state=state, shift=shift, sums=sums))
+
+  def _first_shift(self, state: SearchState, moving: jax.Array) -> dict[str, Alphas]:
+    key = jax.random.fold_in(jax.random.fold_in(state.key, PROBES), state.step)
+    return relaxation.uniform_like(state.alphas, key, self._reach(state) * moving)
+
+  def _reach(self, state: SearchState) -> jax.Array:
+    return relaxation.reach(self._config.search.perturbation, self._progress(state))
 
   def _take_phase(self, batches: input_pipeline.StepBatches, index: int | jax.Array, carry: Carry) -> Carry:
     """One gradient and what it moves; of a traced index, one body is compiled per distinct set that one is by."""
     sets, known = list(dict.fromkeys(phase.by for phase in self._phases)), isinstance(index, int)
     pick = lambda values: values[index] if known else jnp.array(values)[index]
     switch = lambda i, branches, *operands: branches[i](*operands) if known else lax.switch(i, branches, *operands)
-    split, unrolled, counted = (pick([getattr(p, f) for p in self._phases]) for f in ("split", "unrolled", "counted"))
-    batch, params = self._batch(carry.state, batches, split), carry.state.params
+    fields = ("split", "unrolled", "counted", "shifted")
+    split, unrolled, counted, shifted = (pick([getattr(p, field) for p in self._phases]) for field in fields)
+    batch, params, alphas = self._batch(carry.state, batches, split), carry.state.params, carry.state.alphas
     if carry.unrolled is not None:
       params = jax.tree.map(functools.partial(jnp.where, unrolled), carry.unrolled, params)
+    if carry.shift is not None:
+      alphas = jax.tree.map(lambda a, d: a + shifted * d, alphas, carry.shift)
     bodies = [functools.partial(self._gradient, by) for by in sets]
     body = pick([sets.index(phase.by) for phase in self._phases])
-    gradient = switch(body, bodies, carry.state, params, batch, split)
+    gradient = switch(body, bodies, carry.state, {"params": params, "alphas": alphas}, batch, split)
     measured = counted * jnp.array([gradient.loss, gradient.accuracy, 1.0])
     loss, accuracy, count, norms = carry.sums
     add = lambda total, value: total.at[split].add(value)
@@ -309,10 +355,10 @@ class SearchSteps:
     return switch(index, branches, carry, gradient)
 
   def _gradient(
-    self, by: tuple[str, ...], state: SearchState, params: Tree, batch: Batch, split: jax.Array
+    self, by: tuple[str, ...], state: SearchState, arguments: dict[str, Tree], batch: Batch, split: jax.Array
   ) -> Gradient:
+    """The gradient at these `params` and `alphas`."""
     loss = functools.partial(self._loss, state, batch, split)
-    arguments = {"params": params, "alphas": state.alphas}
     wanted = {name: arguments[name] for name in by}
     objective = lambda wanted: loss(**(arguments | wanted))
     (_, (batch_stats, cross_entropy, accuracy)), gradients = jax.value_and_grad(objective, has_aux=True)(wanted)
@@ -322,22 +368,48 @@ class SearchSteps:
     gradients = {n: gradients[n] if n in by else jax.tree.map(jnp.zeros_like, a) for n, a in arguments.items()}
     return Gradient(cross_entropy, batch_stats, accuracy, **gradients)
 
-  def _loss(self, state: SearchState, batch: Batch, split: Any, params: Tree, alphas: Tree) -> Any:
-    bilevel_steps = max(self._total - self._warmup, 1)
-    moment = Moment((state.step - self._warmup) / bilevel_steps, split == TRAIN, batch.key)
+  def _progress(self, state: SearchState) -> jax.Array:
+    """Of the stage's bilevel steps, from 0 to 1; below in the warm-up."""
+    return (state.step - self._warmup) / max(self._total - self._warmup, 1)
+
+  def _mask(self, state: SearchState) -> dict[str, Alphas]:
+    """Which candidates are left; those that fade, by how much."""
+    if state.until is None:
+      return state.mask
+    fade = max(round(self._config.prune.fade * self._total), 1)
+    left = lambda mask, until: jnp.where(mask, 1.0, jnp.clip((until - state.step) / fade, 0, 1))
+    return {n: m._replace(operations=left(m.operations, state.until[n])) for n, m in state.mask.items()}
+
+  def _loss(
+    self, state: SearchState, batch: Batch, split: Any, params: Tree, alphas: Tree, shifts: dict[str, jax.Array] = {}
+  ) -> Any:
+    moment = Moment(self._progress(state), split == TRAIN, batch.key)
     params, statistics = vector.unpacked(params), vector.unpacked(state.batch_stats)
     loss, (updated, *measured) = supernet_loss(
-      self._network, self._objective, state.mask, params, alphas, statistics, batch, self._rates(state), moment
+      self._network,
+      self._objective,
+      self._mask(state),
+      params,
+      alphas,
+      statistics,
+      batch,
+      self._rates(state),
+      moment,
+      shifts,
     )
     return loss, (vector.like(updated, state.batch_stats), *measured)
 
-  def _rates(self, state: SearchState) -> DropRates:
-    if self._stage.skip_dropout is None:
-      return DropRates()
-    epochs = self._config.search.epochs
-    per_epoch = self._total // epochs
-    warmup = self._warmup / per_epoch
-    return DropRates(skip=skip_dropout_rate(self._stage.skip_dropout, state.step // per_epoch, warmup, epochs))
+  def _rates(self, state: SearchState) -> Rates:
+    skip = auxiliary_skip = None
+    if self._stage.skip_dropout is not None:
+      epochs = self._config.search.epochs
+      per_epoch = self._total // epochs
+      warmup = self._warmup / per_epoch
+      skip = skip_dropout_rate(self._stage.skip_dropout, state.step // per_epoch, warmup, epochs)
+    if self._config.search.auxiliary_skip:
+      # DARTS- has a linear and a cosine decay; ours is the latter.
+      auxiliary_skip = 0.5 * (1 + jnp.cos(jnp.pi * state.step / self._total))
+    return Rates(skip=skip, auxiliary_skip=auxiliary_skip)
 
   def order_keys(self, state: SearchState) -> jax.Array:
     """The random keys of the order of the two splits: the weights' first."""
@@ -379,9 +451,25 @@ class SearchSteps:
       state=self.apply_alpha_gradient(state, by_alphas), sums=carry.sums._replace(alpha_gradients=summed)
     )
 
+  def _probe(self, carry: Carry, gradient: Gradient, batches: input_pipeline.StepBatches) -> Carry:
+    """A step of the adversary: the shift climbs the train loss by signs, within its reach (SDARTS, equation 5)."""
+    assert carry.shift is not None
+    reach = self._reach(carry.state)
+    climb = lambda d, g: jnp.clip(d + 2 * reach / PROBES * jnp.sign(g), -reach, reach)
+    return carry._replace(shift=jax.tree.map(climb, carry.shift, gradient.alphas))
+
   def _update_weights(self, carry: Carry, gradient: Gradient, batches: input_pipeline.StepBatches) -> Carry:
     """WEIGHTS: one step of SGD; ends the step."""
-    state = self.apply_weight_gradient(carry.state, gradient.params, gradient.batch_stats)
+    by_params, strength = gradient.params, self._config.search.layer_alignment
+    if strength and self._aligned:
+      loss = functools.partial(self._loss, carry.state, self._batch(carry.state, batches, TRAIN), TRAIN)
+      by_shifts = lambda params, shifts: loss(params, carry.state.alphas, shifts)[0]
+      shape = jnp.zeros_like(next(iter(carry.state.alphas.values())).operations)
+      zeros = {layer: shape for layers in self._aligned for layer in layers}
+      pull = alignment.pull(by_shifts, carry.state.params, zeros, self._aligned, self._devices.mean)
+      factor = strength * jnp.clip(self._progress(carry.state), 0, 1)
+      by_params = jax.tree.map(lambda g, p: g - factor * p, by_params, pull)
+    state = self.apply_weight_gradient(carry.state, by_params, gradient.batch_stats)
     return carry._replace(state=state.replace(step=state.step + 1))
 
   def apply_alpha_gradient(self, state: SearchState, gradient: dict[str, Alphas]) -> SearchState:

@@ -37,7 +37,7 @@ class Choice(NamedTuple):
     """
     join = lambda parts: jnp.concatenate([parts[name] for name in sorted(self.mixtures)])
     operations = lambda trees: {name: tree.operations for name, tree in trees.items()}
-    alphas, left = join(operations(self.alphas)), join(operations(self.mask))
+    alphas, left = join(operations(self.alphas)), join(operations(self.mask)) > 0
     some = jnp.any(left, axis=-1, keepdims=True)  # Others get numbers too, so that no gradient is nan.
     values = jax.vmap(of_edge)(alphas, join(self.mixtures), left | ~some)
     return jnp.mean(values, where=some[:, 0])
@@ -64,7 +64,7 @@ def polarization(choice: Choice) -> jax.Array:
 
 def complexity(choice: Choice) -> jax.Array:
   """Expected multiply-adds as a share of the dearest choice (after DLW-NAS, whose exact form is in no such text)."""
-  costs = {name: jnp.where(choice.mask[name].operations, cost, 0) for name, cost in choice.costs.items()}
+  costs = {name: jnp.where(choice.mask[name].operations > 0, cost, 0) for name, cost in choice.costs.items()}
   dearest = sum(jnp.sum(jnp.max(cost, axis=-1)) for cost in costs.values())
   expected = sum(jnp.sum(choice.mixtures[name] * cost) for name, cost in costs.items())
   return expected / jnp.maximum(dearest, 1)

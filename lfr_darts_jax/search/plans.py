@@ -1,4 +1,4 @@
-"""A search is a plan: a list of stages. The plans lfr_darts, darts, pdarts and joint.
+"""A search is a plan: a list of stages. The plans lfr_darts, darts, pdarts, joint and per_layer.
 
 Baselines come from the same code as the method, so comparisons are fair.
 """
@@ -28,6 +28,7 @@ SCHEDULES = {
   "joint": (0.3, DARTS_TRAVEL),
   "darts": (0.0, DARTS_TRAVEL),
   "pdarts": (0.4, PDARTS_TRAVEL),
+  "per_layer": (0.0, DARTS_TRAVEL),
 }
 
 
@@ -159,7 +160,8 @@ def _cells(config: ml_collections.ConfigDict, names: Sequence[str]) -> tuple[Cel
   if unknown:
     raise UsageError(f"config.search.operations: {unknown[0]!r}; allowed are {', '.join(OPERATION_NAMES)}")
   kinds = {"n": NORMAL, "r": REDUCTION}
-  return tuple(CellSpec.full(n, kinds[n[0]], config.search.nodes, config.search.operations) for n in names)
+  nodes, window = config.search.nodes, config.plan.window
+  return tuple(CellSpec.full(n, kinds[n[0]], nodes, config.search.operations, window) for n in names)
 
 
 def _rounds(config: ml_collections.ConfigDict, default: Rounds) -> Rounds:
@@ -202,4 +204,11 @@ def _joint(config: ml_collections.ConfigDict) -> Plan:
   return Plan(_cells(config, CELL_NAMES), (Stage(layout, CELL_NAMES, _rounds(config, ROUNDS)),))
 
 
-PLANS = {"lfr_darts": _lfr_darts, "darts": _darts, "pdarts": _pdarts, "joint": _joint}
+def _per_layer(config: ml_collections.ConfigDict) -> Plan:
+  # D-DARTS (Wang et al. 2021): every layer of one supernet has a cell of its own.
+  kinds = section_layout(("n", "r", "n", "r", "n"), config.search.layers)
+  names = tuple(f"{kind}{i}" for i, kind in enumerate(kinds))
+  return Plan(_cells(config, names), (Stage(names, names, _rounds(config, ())),))
+
+
+PLANS = {"lfr_darts": _lfr_darts, "darts": _darts, "pdarts": _pdarts, "joint": _joint, "per_layer": _per_layer}

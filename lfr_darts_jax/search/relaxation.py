@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -41,24 +41,24 @@ def softmax(alphas: Alphas, mask: Alphas, moment: Moment) -> jax.Array:
 
   Args:
     alphas: unnormalised.
-    mask: which candidates the edge still has.
+    mask: which candidates the edge still has; from 0 to 1 of those that fade.
     moment: unused.
 
   Returns:
     `[edges, operations]`, each row summing to one; rows of edges without a candidate are zero.
   """
-  values, left = alphas.operations, mask.operations
+  values, left = alphas.operations, mask.operations > 0
   chex.assert_equal_shape((values, left))
   largest = jnp.max(values, axis=-1, keepdims=True, where=left, initial=-jnp.inf)
   centred = jnp.where(left, values - jax.lax.stop_gradient(largest), 0)
-  powers = jnp.where(left, jnp.exp(centred), 0)
+  powers = jnp.where(left, jnp.exp(centred), 0) * mask.operations
   total = jnp.sum(powers, axis=-1, keepdims=True)
   return powers / jnp.where(total > 0, total, 1)
 
 
 def sigmoid(alphas: Alphas, mask: Alphas, moment: Moment) -> jax.Array:
   """Every operation weighs by itself, from 0 to 1, without competition (FairDARTS, section 4); arguments as above."""
-  return jnp.where(mask.operations, jax.nn.sigmoid(alphas.operations), 0)
+  return mask.operations * jax.nn.sigmoid(alphas.operations)
 
 
 def gumbel(alphas: Alphas, mask: Alphas, moment: Moment, temperatures: tuple[float, float]) -> jax.Array:
@@ -80,7 +80,7 @@ def gumbel(alphas: Alphas, mask: Alphas, moment: Moment, temperatures: tuple[flo
   temperature = first + (last - first) * jnp.clip(moment.progress, 0, 1)
   noisy = alphas.operations + jax.random.gumbel(moment.key, alphas.operations.shape, alphas.operations.dtype)
   soft = softmax(Alphas(noisy / temperature), mask, moment)
-  hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1], dtype=soft.dtype) * mask.operations
+  hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1], dtype=soft.dtype) * (mask.operations > 0)
   return hard * (1 + (soft - jax.lax.stop_gradient(soft)))
 
 
@@ -102,21 +102,26 @@ def edge_shares(logits: jax.Array, left: jax.Array) -> jax.Array:
   return powers / jnp.where(total > 0, total, 1)
 
 
-def perturbed(relax: Relaxation, size: float) -> Relaxation:
-  """A relaxation whose alphas are shaken while weights train (SDARTS-RS, equation 4).
+def reach(size: float, progress: jax.Array | float) -> jax.Array:
+  """How far alphas are shaken at most: from a tenth of `size` at the first bilevel step to all of it at the last."""
+  return size * (0.1 + 0.9 * jnp.clip(progress, 0, 1))
 
-  Args:
-    relax: the relaxation.
-    size: largest change at the last bilevel step; a tenth of it at the first, linear between.
-  """
+
+def uniform_like(tree: Any, key: jax.Array, size: jax.Array | float) -> Any:
+  """Uniform noise from -size to size in the shape of a tree."""
+  leaves, structure = jax.tree.flatten(tree)
+  keys = jax.random.split(key, len(leaves))
+  draw = lambda key, leaf: size * jax.random.uniform(key, leaf.shape, leaf.dtype, -1, 1)
+  return jax.tree.unflatten(structure, [draw(*pair) for pair in zip(keys, leaves, strict=True)])
+
+
+def perturbed(relax: Relaxation, size: float) -> Relaxation:
+  """A relaxation whose alphas are shaken while weights train (SDARTS-RS, equation 4); `size` as of `reach`."""
 
   def shaken(alphas: Alphas, mask: Alphas, moment: Moment) -> jax.Array:
-    if moment.key is None:
-      return relax(alphas, mask, moment)
-    reach = size * moment.training * (0.1 + 0.9 * jnp.clip(moment.progress, 0, 1))
-    keys = jax.random.split(moment.key, len(jax.tree.leaves(alphas)))
-    noise = [jax.random.uniform(k, a.shape, a.dtype, -1, 1) for k, a in zip(keys, jax.tree.leaves(alphas), strict=True)]
-    alphas = jax.tree.map(lambda a, u: a + reach * u, alphas, jax.tree.unflatten(jax.tree.structure(alphas), noise))
+    if moment.key is not None:
+      noise = uniform_like(alphas, moment.key, moment.training * reach(size, moment.progress))
+      alphas = jax.tree.map(jnp.add, alphas, noise)
     return relax(alphas, mask, moment)
 
   return shaken
@@ -138,9 +143,9 @@ def make(search: ml_collections.ConfigDict) -> Relaxation:
     mixture = gate(alphas, mask, moment)
     if alphas.edges is None:
       return mixture
-    return mixture * edge_shares(alphas.edges, jnp.any(mask.operations, axis=-1))[:, None]
+    return mixture * edge_shares(alphas.edges, jnp.any(mask.operations > 0, axis=-1))[:, None]
 
-  return perturbed(relax, search.perturbation) if search.perturbation else relax
+  return perturbed(relax, search.perturbation) if search.perturbation and search.perturbed_by == "chance" else relax
 
 
 def shares(mixture: jax.Array) -> jax.Array:

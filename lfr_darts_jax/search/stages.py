@@ -84,10 +84,16 @@ class Stages:
     return Alphas(draw(key, shape), of_edges)
 
   def narrow(self, position: SearchPosition, state: SearchState, reduced: dict[str, CellSpec]) -> At:
-    """Narrows the mask of candidates; what belongs to the others stays in the state, but is skipped."""
+    """Narrows the mask of candidates; what belongs to the others stays in the state, but fades or is skipped."""
     search = self._config.search
     mask = {name: mask_of(reduced[name], search.operations, search.edge_weights) for name in state.mask}
-    return position.narrowed(reduced), state.replace(mask=self._devices.replicate(mask))
+    until = state.until
+    if until is not None:
+      end = state.step + max(round(self._config.prune.fade * self.total), 1)
+      gone = {n: state.mask[n].operations & ~mask[n].operations for n in mask}
+      until = {n: jnp.where(gone[n], end, until[n]) for n in until}
+    mask, until = self._devices.replicate((mask, until))
+    return position.narrowed(reduced), state.replace(mask=mask, until=until)
 
   def rebuild(self, position: SearchPosition, state: SearchState) -> At:
     """The supernet of the candidates that are left, and its state, without the variables of the others."""

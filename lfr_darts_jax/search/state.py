@@ -46,6 +46,8 @@ class SearchState(struct.PyTreeNode):
     opt_state: state of the weights' optimizer.
     alpha_opt_state: state of the alphas' optimizer.
     key: raw random key of the stage, from which those of every step are folded.
+    until: per searched cell `[edges, operations]`, int32: the step at which what was pruned has faded; None where
+      nothing fades.
   """
 
   step: jax.Array
@@ -56,6 +58,7 @@ class SearchState(struct.PyTreeNode):
   opt_state: optax.OptState
   alpha_opt_state: optax.OptState
   key: jax.Array
+  until: dict[str, jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Result(msgspec.Struct, kw_only=True):
     class_errors: in percent, None for a class without images.
     confusion: images by true class, then by predicted class.
     parameters, parameters_with_auxiliary: of the network, without its auxiliary head and with it.
-    multiply_adds: for one image.
+    multiply_adds: for one image; those of signs by signs apart, in binary_multiply_adds.
     layers: of the network.
     updates: steps of the training.
     search_seconds, train_seconds: over all processes; the first is None where there was no search.
@@ -49,6 +49,7 @@ class Result(msgspec.Struct, kw_only=True):
   devices: Count
   finished: str
   parameters_with_auxiliary: Count | None = None
+  binary_multiply_adds: Count = 0
   layers: Count | None = None
   search_seconds: Number | None = None
   collapse: list[dict[str, Any]] = []

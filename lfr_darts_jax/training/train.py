@@ -12,7 +12,7 @@ import optax
 
 from lfr_darts_jax.data import augment, datasets, input_pipeline
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.models.cell import DropRates
+from lfr_darts_jax.models.cell import Rates
 from lfr_darts_jax.models.network import Network, with_sharding
 from lfr_darts_jax.runtime import checkpoint, distributed, nan_guard, target, workdir as workdirs
 from lfr_darts_jax.runtime.distributed import Devices
@@ -137,7 +137,7 @@ class TrainSteps:
     train = self._config.train
     images, labels, dropout_key = self._batch(state, batches)
     epoch = state.step // self.steps_per_epoch
-    rates = DropRates(path=drop_path_rate(train.drop_path, epoch, train.epochs) if train.drop_path else None)
+    rates = Rates(path=drop_path_rate(train.drop_path, epoch, train.epochs) if train.drop_path else None)
 
     def objective(params: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
       variables = {"params": vector.unpacked(params), "batch_stats": vector.unpacked(state.batch_stats)}
