@@ -3,10 +3,10 @@
     pip install --no-deps recbole
     python -m experiments.recommendation --seeds=3
 
-MovieLens-100k comes with that package, or from `--ratings=FILE`: lines of user, item and more, separated by tabs. Layers
-are searched from shallow to deep: of each, alphas choose among four ways to pass embeddings over the graph of users and
-items, and the derived layer stays when the next is added. What is found is trained anew, like LightGCN, NGCF and layers
-drawn at random, and ranks what every user has not seen in training. One line of JSON per training: Recall@20 and NDCG@20.
+MovieLens-100k comes with that package, or from `--ratings=FILE`: lines of user, item and more, separated by tabs.
+Layers are searched from shallow to deep: of each, alphas choose among four ways to pass embeddings over the graph of
+users and items, and the derived layer stays when the next is added. What is found is trained anew, like LightGCN, NGCF
+and layers drawn at random, and ranks what every user has not seen in training. One line of JSON per training: Recall@20, NDCG@20.
 
 A program on the library, which knows nothing of graphs: relaxation, optimizer of alphas and hypergradient are its own.
 """
@@ -217,9 +217,8 @@ def main() -> None:
   users, items = read(options.ratings)
   shape = int(users.max()) + 1, int(items.max()) + 1
   for seed in range(options.seeds):
-    parts = np.split(
-      np.random.default_rng(seed).permutation(len(users)), [int(0.8 * len(users)), int(0.9 * len(users))]
-    )
+    cuts = [int(share * len(users)) for share in (0.8, 0.9)]
+    parts = np.split(np.random.default_rng(seed).permutation(len(users)), cuts)
     known, held, test = (Graph(jnp.asarray(adjacency(users[p], items[p], shape)), users[p], items[p]) for p in parts)
     by_user = lambda graph: [graph.items[graph.users == user] for user in range(shape[0])]
     seen, wanted = [np.concatenate(pair) for pair in zip(by_user(known), by_user(held), strict=True)], by_user(test)

@@ -110,6 +110,9 @@ def bucket(store):
   return paths.path(f"gs://bucket/{uuid.uuid4().hex}")
 
 
+SEARCHING = LayerSettings(True)
+
+
 class Supernet:
   """A small supernet with random weights, statistics, alphas and images."""
 
@@ -122,7 +125,7 @@ class Supernet:
     edges="scan",
     size=8,
     candidates=None,
-    settings=LayerSettings(True),
+    settings=SEARCHING,
   ):
     kinds = {"n": "normal", "r": "reduction"}
     cells = tuple(CellSpec.full(n, kinds[n[0]], nodes, operations) for n in dict.fromkeys(layout))

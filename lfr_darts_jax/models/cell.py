@@ -17,6 +17,7 @@ from lfr_darts_jax.models.operations import OPERATIONS, FactorizedReduce, LayerS
 from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
 from lfr_darts_jax.search_space.operation_names import SKIP_CONNECT
 
+PLAIN = LayerSettings()
 CHOSEN = (1.0,)  # The mixture of a derived edge, which has one operation.
 
 
@@ -38,7 +39,7 @@ NO_RATES = Rates()
 
 
 def drop(
-  x: jax.Array, rate: jax.Array, key: jax.Array, settings: LayerSettings = LayerSettings(), per_sample: bool = False
+  x: jax.Array, rate: jax.Array, key: jax.Array, settings: LayerSettings = PLAIN, per_sample: bool = False
 ) -> jax.Array:
   """Dropout with a traced rate, scaled to keep the mean: of single features, or of whole samples (drop path).
 

@@ -1,7 +1,7 @@
 """Layers that share alphas pulled towards asking the same of them (Movahedi et al., "Lambda-DARTS", ICLR 2023).
 
-Where a cell is repeated, the gradients by its mixture differ from layer to layer, and the deep layers' is small, so that
-the shallow ones decide. The weights are trained to have these gradients point the same way.
+Where a cell is repeated, the gradients by its mixture differ from layer to layer, and those of deep layers are small,
+so that the shallow ones decide. The weights are trained to have these gradients point the same way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,8 @@ Tree = Any
 def agreement(gradients: Sequence[jax.Array]) -> jax.Array:
   """Mean cosine of the angles between the gradients of all pairs of layers, each of any equal shape."""
   flat = jnp.stack([g.ravel() for g in gradients])
-  unit = flat / jnp.maximum(jnp.linalg.norm(flat, axis=1, keepdims=True), jnp.finfo(flat.dtype).tiny)
+  squares = jnp.sum(flat**2, axis=1, keepdims=True)
+  unit = flat / jnp.sqrt(jnp.maximum(squares, jnp.finfo(flat.dtype).tiny))  # So of a layer without one, no nan.
   count = len(gradients)
   return (jnp.sum(unit @ unit.T) - jnp.sum(unit * unit)) / (count * (count - 1))
 

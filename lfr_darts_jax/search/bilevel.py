@@ -28,6 +28,8 @@ Tree = Any
 PROBES = 7  # Steps of an adversary, as in the code of SDARTS.
 VALIDATION, TRAIN = range(2)  # The splits of the search: ALPHAS takes its batch from the first.
 TRAINING = Moment(training=True)
+Shifts = Mapping[str, jax.Array]
+NO_SHIFTS: Shifts = {}
 PARAMS_AND_ALPHAS = ("params", "alphas")
 
 
@@ -127,7 +129,7 @@ def supernet_loss(
   batch: Batch,
   rates: Rates = NO_RATES,
   moment: Moment = TRAINING,
-  shifts: Mapping[str, jax.Array] = {},
+  shifts: Shifts = NO_SHIFTS,
 ) -> tuple[jax.Array, tuple[Tree, jax.Array, jax.Array]]:
   """Training-mode loss of a supernet.
 
@@ -381,7 +383,7 @@ class SearchSteps:
     return {n: m._replace(operations=left(m.operations, state.until[n])) for n, m in state.mask.items()}
 
   def _loss(
-    self, state: SearchState, batch: Batch, split: Any, params: Tree, alphas: Tree, shifts: dict[str, jax.Array] = {}
+    self, state: SearchState, batch: Batch, split: Any, params: Tree, alphas: Tree, shifts: Shifts = NO_SHIFTS
   ) -> Any:
     moment = Moment(self._progress(state), split == TRAIN, batch.key)
     params, statistics = vector.unpacked(params), vector.unpacked(state.batch_stats)

@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-from jax import lax
 import jax.numpy as jnp
 
 from lfr_darts_jax.models.layers.conv import conv_general_dilated
@@ -41,8 +40,13 @@ class BinaryConv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     kernel = self.param("kernel", kernel_init, (self.size, self.size, x.shape[-1], self.features)).astype(x.dtype)
-    pad, dilation = self.dilation * (self.size // 2), (self.dilation, self.dilation)
-    convolve = lax.conv_general_dilated if self.dilation > 1 else conv_general_dilated
-    options = {"rhs_dilation": dilation, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-    y = convolve(sign(x), sign(kernel), (self.stride,) * 2, ((pad, pad),) * 2, **options)
+    pad = self.dilation * (self.size // 2)
+    y = conv_general_dilated(
+      sign(x),
+      sign(kernel),
+      (self.stride, self.stride),
+      ((pad, pad), (pad, pad)),
+      rhs_dilation=(self.dilation, self.dilation),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
     return y * jnp.mean(jnp.abs(kernel), axis=(0, 1, 2))
