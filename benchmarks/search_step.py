@@ -42,6 +42,7 @@ from lfr_darts_jax.models.network import supernet
 from lfr_darts_jax.runtime import distributed
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import bilevel, plans, pruning
+from lfr_darts_jax.search.stages import supernet_of
 from lfr_darts_jax.search.state import Alphas, SearchState
 from lfr_darts_jax.search_space.cell_spec import CellSpec
 
@@ -133,7 +134,7 @@ def compiled(options: argparse.Namespace, devices: Devices | None = None) -> Com
   devices = devices or distributed.first_device()
   made = task(options)
   config, images = made.config, made.images
-  network = supernet(config, made.stage.layout, made.cells, skip_unweighted=bool(made.stage.rounds))
+  network = supernet_of(config, made.stage, made.cells)
   total, measured = UNTIMED + options.steps, augment.statistics(images)
   steps = bilevel.SearchSteps(config, network, made.stage, total, measured, devices)
   alphas = {name: jnp.asarray(a, jnp.float32) for name, a in made.alphas().items()}
@@ -150,7 +151,8 @@ def compiled(options: argparse.Namespace, devices: Devices | None = None) -> Com
     lambda path, s: jnp.full(s.shape, float(path[-1].key == "var"), s.dtype), shapes["batch_stats"]
   )
   variables = {"params": params, "batch_stats": statistics_}
-  architecture = {name: Alphas(a) for name, a in alphas.items()}
+  of_edges = lambda a: jnp.zeros(len(a)) if config.search.edge_weights else None
+  architecture = {name: Alphas(a, of_edges(a)) for name, a in alphas.items()}
   state = steps.initial_state(variables, architecture, jax.random.PRNGKey(config.seed))
   dataset = ArrayDataset(jnp.asarray(images), jnp.asarray(made.labels))
   # Each split is one batch, so that the order in which a step draws it makes no difference.

@@ -132,7 +132,12 @@ GATES: dict[str, Callable[[ml_collections.ConfigDict], Relaxation]] = {
   "sigmoid": lambda search: sigmoid,
   "gumbel": lambda search: functools.partial(gumbel, temperatures=search.temperatures),
 }
-SPARSE = ("gumbel",)  # Gates whose mixtures have zeros at random places, so that operations can be skipped.
+SPARSE = ("gumbel",)
+
+
+def is_sparse(search: ml_collections.ConfigDict) -> bool:
+  """Whether mixtures have zeros at random places, so that operations can be skipped."""
+  return search.gate in SPARSE
 
 
 def make(search: ml_collections.ConfigDict) -> Relaxation:

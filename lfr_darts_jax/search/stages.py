@@ -12,7 +12,7 @@ from lfr_darts_jax.data import datasets, input_pipeline
 from lfr_darts_jax.models.network import Network, supernet
 from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import Devices
-from lfr_darts_jax.search import growth, plans
+from lfr_darts_jax.search import growth, plans, relaxation
 from lfr_darts_jax.search.bilevel import SearchSteps
 from lfr_darts_jax.search.state import Alphas, SearchPosition, SearchState, mask_of
 from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
@@ -21,6 +21,12 @@ from lfr_darts_jax.training.evaluate import evaluate
 ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
 
 At = tuple[SearchPosition, SearchState]
+
+
+def supernet_of(config: ml_collections.ConfigDict, stage: plans.Stage, cells: tuple[CellSpec, ...]) -> Network:
+  """The supernet of a stage; where candidates get no weight meanwhile, by pruning or by chance, they may be skipped."""
+  skip_unweighted = bool(stage.rounds) or relaxation.is_sparse(config.search)
+  return supernet(config, stage.layout, cells, skip_unweighted)
 
 
 class Stages:
@@ -49,8 +55,7 @@ class Stages:
 
   def network(self, position: SearchPosition) -> Network:
     """The supernet."""
-    stage = self.plan.stages[position.stage]
-    return supernet(self._config, stage.layout, position.built, skip_unweighted=bool(stage.rounds))
+    return supernet_of(self._config, self.plan.stages[position.stage], position.built)
 
   def steps(self, position: SearchPosition) -> SearchSteps:
     """Its steps."""
