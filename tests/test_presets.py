@@ -27,7 +27,31 @@ OURS = {
 }
 OF_PDARTS = {"plan.pdarts_layers", "plan.pdarts_skip_dropout", "plan.pdarts_max_skip_connects", "search.layers"}
 
+# What later methods added; of DARTS, and of P-DARTS after it, nothing.
+OFF = {
+  "plan.window": None,
+  "search.gate": "softmax",
+  "search.perturbation": 0.0,
+  "search.layer_alignment": 0.0,
+  "search.edge_weights": False,
+  "search.partial_channels": 1,
+  "search.auxiliary_skip": False,
+  "search.penalties": [],
+  "search.sample_weight_exponent": 0.0,
+  "search.hypergradient": "unrolled",
+  "prune.fade": 0.0,
+  "prune.edge_threshold": 0.0,
+  "network.activation": "relu",
+  "network.cell_attention": False,
+}
+# How these are, where they are.
+DETAILS = {
+  *("search.temperatures", "search.perturbed_by", "search.channel_choice", "search.neumann_terms"),
+  "network.time_steps",
+}
+
 DARTS = {
+  **OFF,
   # train_search.py: CIFAR_CLASSES; utils.py: RandomCrop(32, padding=4), RandomHorizontalFlip, no cutout unless asked.
   "data.name": "cifar10",
   "data.image_size": 32,
@@ -153,7 +177,7 @@ def preset(name):
 def differing(config, table):
   """The fields that differ from a table, and those that nothing is said of."""
   flat = schema.flatten(config)
-  unsaid = set(flat) - set(table) - OURS - OF_PDARTS
+  unsaid = set(flat) - set(table) - OURS - OF_PDARTS - DETAILS
   return sorted(unsaid) + [name for name, value in table.items() if flat[name] != value]
 
 
