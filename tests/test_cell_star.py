@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from lfr_darts_jax.config import DARTS_OPERATIONS
-from lfr_darts_jax.models import cell_star
+from lfr_darts_jax.models import cell_star, star_operations
 from lfr_darts_jax.models.cell import NO_RATES, Rates
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.models.operations import LayerSettings
 from lfr_darts_jax.models.partial import PartialChannels
+from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import BatchSharding
 from lfr_darts_jax.search import bilevel
 from lfr_darts_jax.search_space import formats
@@ -161,3 +162,16 @@ def test_bfloat16_sums_in_float32(supernet):
   assert not [
     line for line in text.as_text().splitlines() if "stablehlo.reduce" in line and "-> tensor<4x4xbf16>" in line
   ]
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_both_accelerators_convolve_alike(monkeypatch, platform):
+  monkeypatch.setattr(target, "platform", lambda: platform)
+  rng = np.random.default_rng(0)
+  inputs = [jnp.asarray(rng.normal(size=(1, 4, 4, 2))) for _ in range(2)]
+  kernels = jnp.asarray(rng.normal(size=(4, 3, 3, 2, 2)))
+  convolve = functools.partial(star_operations.convolve, inputs, [2, 2], kernels)
+  y = convolve()
+  expected = star_operations.convolve(inputs[1:], [1], kernels[3:])
+  np.testing.assert_allclose(y[:, :, :, 3:], expected, rtol=1e-5, atol=1e-6)
+  assert str(jax.make_jaxpr(convolve)()).count("conv_general_dilated") == {"gpu": 1, "tpu": 2}[platform]
