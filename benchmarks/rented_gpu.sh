@@ -8,6 +8,7 @@
 #
 # The machine has this tree with rented/, Python 3.12 with the packages of `there` below, and no network. Results go to
 # OUT (rented/out). Where the second call has another machine, OUT/search.tgz of the first goes into rented/ before it.
+# `try` makes an environment of its own in VENV (rented/venv), unless it is there.
 # UPDATES_SECONDS, FIRST_SECONDS and SECOND_SECONDS say when the updates and the calls end, PYTHON which Python runs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +22,8 @@ carried=(array-record contextlib2 dm-tree docstring-parser googleapis-common-pro
 graphs=--xla_gpu_enable_command_buffer=+WHILE,+CONVOLUTION
 
 python=${PYTHON:-python3}
-out=${OUT:-rented/out}
+work=rented${TOY:+/toy}
+out=${OUT:-$work/out}
 began=$(date +%s)
 updates=(--steps=20 --dtype=bfloat16)
 lfr_darts=(--layers=5 --batch=256)
@@ -32,7 +34,7 @@ if [ "${TOY:-}" ]; then
   lfr_darts=(--layers=5 --batch=4)
   darts=(--layers=3 --batch=4)
   search=(--config.search.epochs=1 --config.search.channels=4 --config.search.nodes=2 --config.data.search_fraction=0.03)
-  training=(--config.network.channels=4 --config.network.layers=3)
+  training=(--config.network.channels=4 --config.network.layers=5)
   epochs=(1 2)
 fi
 
@@ -52,9 +54,11 @@ pack() {
 }
 
 unpack() {
-  mkdir -p "$out" rented/packages
-  tar -C rented/packages -xJf rented/packages.tar.xz
-  export PYTHONPATH=$PWD:$PWD/rented/packages XLA_PYTHON_CLIENT_PREALLOCATE=false
+  local packages
+  packages=$(mktemp -d)
+  mkdir -p "$out"
+  tar -C "$packages" -xJf rented/packages.tar.xz
+  export PYTHONPATH=$PWD:$packages XLA_PYTHON_CLIENT_PREALLOCATE=false
 }
 
 time_updates() {
@@ -96,10 +100,10 @@ first() {
   XLA_FLAGS=$(faster_flags)
   export XLA_FLAGS
   echo "search | XLA_FLAGS=$XLA_FLAGS"
-  job "$(left "${FIRST_SECONDS:-360}")" --mode=search --workdir=rented/search "${search[@]}" || status=$?
-  echo "$XLA_FLAGS" >rented/search/xla_flags
+  job "$(left "${FIRST_SECONDS:-360}")" --mode=search --workdir="$work/search" "${search[@]}" || status=$?
+  echo "$XLA_FLAGS" >"$work/search/xla_flags"
   # Without checkpoints, whose names are numbers.
-  tar -C rented/search --exclude='./search/[0-9]*' -czf "$out/search.tgz" .
+  tar -C "$work/search" --exclude='./search/[0-9]*' -czf "$out/search.tgz" .
   echo "search | status $status | $(($(date +%s) - began)) s"
   return $status
 }
@@ -107,13 +111,13 @@ first() {
 # As many epochs as fit, known before the first step: seconds per step are measured, and half a minute is for the rest,
 # which is reading the data, the test and the page. The program is compiled twice, since its length is part of it.
 second() {
-  local status=0 seconds number flags=(--genotype=rented/search/genotype.json "${training[@]}")
+  local status=0 seconds number flags=(--genotype="$work/search/genotype.json" "${training[@]}")
   unpack
-  if [ -e rented/search.tgz ]; then
-    mkdir -p rented/search
-    tar -C rented/search -xzf rented/search.tgz
+  if [ -e "$work/search.tgz" ]; then
+    mkdir -p "$work/search"
+    tar -C "$work/search" -xzf "$work/search.tgz"
   fi
-  XLA_FLAGS=$(cat rented/search/xla_flags)
+  XLA_FLAGS=$(cat "$work/search/xla_flags")
   export XLA_FLAGS
   job 200 --mode=estimate --device=here "${flags[@]}" --config.train.epochs=80 | tail -1 >"$out/training-step.json"
   seconds=$(left "${SECOND_SECONDS:-420}")
@@ -126,17 +130,21 @@ print(min(most, max(least, int((seconds - program["compile_seconds"]) / epoch)))
 PYTHON
 )
   echo "training | $number epochs in $seconds s"
-  job "$seconds" --mode=train --workdir=rented/training "${flags[@]}" --config.train.epochs="$number" || status=$?
-  tar -C rented/training --exclude='./checkpoints' -czf "$out/training.tgz" .
-  cp rented/training/result.json "$out/" || true
+  job "$seconds" --mode=train --workdir="$work/training" "${flags[@]}" --config.train.epochs="$number" || status=$?
+  tar -C "$work/training" --exclude='./checkpoints' -czf "$out/training.tgz" .
   echo "training | status $status | $(($(date +%s) - began)) s"
   return $status
 }
 
 try() {
-  "$python" -m venv rented/venv
-  rented/venv/bin/python -m pip install -q "${there[@]}"
-  export PYTHON=$PWD/rented/venv/bin/python TOY=1 JAX_PLATFORMS=cpu OUT=rented/toy
+  local venv=${VENV:-rented/venv}
+  if [ ! -e "$venv" ]; then
+    "$python" -m venv "$venv"
+    "$venv/bin/python" -m pip install -q "${there[@]}"
+  fi
+  rm -rf rented/toy
+  # Six programs are compiled at once; two cores take longer than the sixteen of such a machine.
+  export PYTHON=$PWD/$venv/bin/python TOY=1 JAX_PLATFORMS=cpu UPDATES_SECONDS=600 FIRST_SECONDS=1200 SECOND_SECONDS=600
   bash benchmarks/rented_gpu.sh first
   bash benchmarks/rented_gpu.sh second
 }

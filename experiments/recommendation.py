@@ -6,7 +6,8 @@
 MovieLens-100k comes with that package, or from `--ratings=FILE`: lines of user, item and more, separated by tabs.
 Layers are searched from shallow to deep: of each, alphas choose among four ways to pass embeddings over the graph of
 users and items, and the derived layer stays when the next is added. What is found is trained anew, like LightGCN, NGCF
-and layers drawn at random, and ranks what every user has not seen in training. One line of JSON per training: Recall@20, NDCG@20.
+and layers drawn at random, and ranks what every user has not seen in training. One line of JSON per training, with
+Recall@20 and NDCG@20.
 
 A program on the library, which knows nothing of graphs: relaxation, optimizer of alphas and hypergradient are its own.
 """

@@ -199,7 +199,7 @@ FIELDS: dict[str, Field] = {
     "train.label_smoothing": _number(0.0, 0.0, 0.99, "DARTS 0, on ImageNet 0.1"),
     "train.auxiliary_weight": _number(0.4, 0.0, 10.0, "of the auxiliary head's loss, 0 for none; DARTS"),
     "train.drop_path": _number(0.2, 0.0, 0.99, "probability of dropping an edge, rising from 0 by epoch; DARTS, on ImageNet 0"),
-    "train.ema": _number(0.0, 0.0, 0.99999, "decay per step of an average of weights and statistics, which is tested in their place; 0 for none, DARTS"),
+    "train.ema": _number(0.0, 0.0, 0.99999, "decay per step of an average of weights and statistics, which is tested in their place; smaller at first, step / (step + 9); 0 for none, DARTS"),
     "train.cutout": _integer(16, 0, "side of the square blanked in every image, pixels, 0 for none; DARTS, on ImageNet 0", 1024),
     "train.steps_per_chunk": _integer(100, 1, "steps taken in one call of the device", 100_000),
 

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -58,15 +59,17 @@ def test_it_learns_and_leaves_a_checkpoint(tiny, tmp_path):
 
 
 def test_the_average_by_hand_is_what_is_tested(tiny, tmp_path):
-  tiny.train.update(epochs=1, steps_per_chunk=1, ema=0.75)
+  tiny.train.update(epochs=2, steps_per_chunk=1, ema=0.5)
   tiny.data.crop_padding = 0
   job = training(tiny, tmp_path)
   seen = []
   take, job._save = job._save, lambda result: (seen.append(jax.tree.map(np.asarray, result.state)), take(result))
   state = job.run()
-  before, after = seen[-2:]
-  expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.average["params"], after.params)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), after.average["params"], expected)
+  # Until step 9 shorter: step / (step + 9).
+  for step, decay in ((3, 3 / 12), (6, 6 / 15), (12, 0.5)):
+    before, after = next(pair for pair in itertools.pairwise(seen) if int(pair[1].step) == step)
+    expected = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, before.average["params"], after.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.average["params"], expected)
   variables = train.load_variables(tiny, final_network(tiny, GENOTYPE), tmp_path, int(state.step))
   jax.tree.map(np.testing.assert_array_equal, variables, state.average)
   assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (variables["params"], state.params)), strict=True))

@@ -155,7 +155,9 @@ class TrainSteps:
     state = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
     if train.ema:
       new = {"params": params, "batch_stats": batch_stats}
-      average = jax.tree.map(lambda old, new: train.ema * old + (1 - train.ema) * new, state.average, new)
+      # Short at first: what a young average still holds of the initial values makes a network that knows nothing.
+      decay = jnp.minimum(train.ema, state.step / (state.step + 9))
+      average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.average, new)
       state = state.replace(average=average)
     return state, loss, accuracy
 
