@@ -30,7 +30,7 @@ from lfr_darts_jax.search_space.genotype import Genotype
 from lfr_darts_jax.training.train import TrainSteps
 
 LAUNCH_SECONDS = 2.5e-6
-TIMED = 5  # Steps, after one that is not counted.
+TIMED = 10  # Steps in one dispatch, as in a job; of which there are three after one that is not counted.
 # Of data sets that need not be there to be estimated for.
 TRAIN_IMAGES = {
   "cifar10": 50_000,
@@ -47,18 +47,24 @@ class Step(NamedTuple):
   Attributes:
     name: of the stage of the search, or "training".
     runs: how often it runs in the job.
+    warmup: of these, how often with the weights' phase alone, at the beginning.
     take: the step itself.
-    arguments: makes its arguments, of which `lower` needs the shapes alone.
+    following: from what that gives to the carry that the next step starts from.
+    arguments: from the number of a step to its arguments, of which `lower` needs the shapes alone.
   """
 
   name: str
   runs: int
+  warmup: int
   take: Callable[..., Any]
-  arguments: Callable[[], tuple[Any, Any]]
+  following: Callable[[Any], Any]
+  arguments: Callable[[int], tuple[Any, Any]]
 
 
 def estimate(config: ml_collections.ConfigDict, device: str, genotype: Genotype | None = None) -> dict[str, Any]:
   """What the search and the training of a config need on one device.
+
+  Compiled steps are counted with all their phases, also those of a warm-up, which has one alone.
 
   Args:
     config: the config, validated.
@@ -145,28 +151,28 @@ def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices,
   made = bilevel.SearchSteps(config, network, stage, total, _moments(config), devices)
   shape = len(plan.cells[0].candidates), len(config.search.operations)
 
-  def arguments() -> tuple[Any, Any]:
+  def arguments(step: int) -> tuple[Any, Any]:
     of_edges = jnp.zeros(shape[0]) if config.search.edge_weights else None
     alphas = {name: Alphas(jnp.zeros(shape), of_edges) for name in stage.searched}
     image = jnp.zeros((1, config.data.image_size, config.data.image_size, config.data.channels))
     variables = network.init(jax.random.PRNGKey(0), image, {name: a.operations for name, a in alphas.items()})
     carry = made.carry(made.initial_state(variables, alphas, jax.random.PRNGKey(0)))
-    # At the end of the stage, where the alphas move.
-    carry = carry._replace(state=carry.state.replace(step=jnp.int32(total - 1)))
+    carry = carry._replace(state=carry.state.replace(step=jnp.int32(step)))
     return carry, _batches(config, 2, int(images * config.data.search_fraction) // 2, images)
 
-  return Step("+".join(stage.searched), total, made.search_step, arguments)
+  name, warmup = "+".join(stage.searched), stage.warmup_steps(total)
+  return Step(name, total, warmup, made.search_step, lambda carry: carry, arguments)
 
 
 def train_step(config: ml_collections.ConfigDict, genotype: Genotype, devices: Devices, images: int) -> Step:
   """A step of the final training; arguments as of `search_step`."""
   made = TrainSteps(config, final_network(config, genotype), images, _moments(config), devices)
 
-  def arguments() -> tuple[Any, Any]:
+  def arguments(step: int) -> tuple[Any, Any]:
     state = made.packed(made.initial_state((config.data.image_size, config.data.image_size, config.data.channels)))
-    return state, _batches(config, 1, images, images)
+    return state.replace(step=jnp.int32(step)), _batches(config, 1, images, images)
 
-  return Step("training", made.total, made.step, arguments)
+  return Step("training", made.total, 0, made.step, lambda result: result[0], arguments)
 
 
 def cells_at(config: ml_collections.ConfigDict, plan: plans.Plan, index: int) -> tuple[CellSpec, ...]:
@@ -189,7 +195,7 @@ def lower(step: Step, devices: Devices) -> Any:
   """A step, lowered for devices that need not be here."""
   everywhere = jax.sharding.NamedSharding(devices.mesh, REPLICATED)
   place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
-  shapes = jax.tree.map(place, jax.eval_shape(step.arguments))
+  shapes = jax.tree.map(place, jax.eval_shape(lambda: step.arguments(0)))
   return jax.jit(devices.shard_map(step.take, REPLICATED, REPLICATED), donate_argnums=0).lower(*shapes)
 
 
@@ -219,20 +225,31 @@ def _compiled(step: Step, devices: Devices, device: deviceless.Device) -> dict[s
 
 
 def _timed(step: Step) -> dict[str, Any]:
-  arguments = step.arguments()
+  def several(carry: Any, batches: EpochBatches) -> Any:
+    return jax.lax.fori_loop(0, TIMED, lambda _, carry: step.following(step.take(carry, batches)), carry)
+
+  last = step.arguments(step.runs - 1)
   began = time.perf_counter()
-  compiled = jax.jit(step.take).lower(*arguments).compile()
-  compiling, seconds = time.perf_counter() - began, []
-  for _ in range(TIMED + 1):
-    began = time.perf_counter()
-    jax.block_until_ready(compiled(*arguments))
-    seconds.append(time.perf_counter() - began)
+  compiled = jax.jit(several).lower(*last).compile()
+  compiling = time.perf_counter() - began
+
+  def seconds(arguments: Any) -> list[float]:
+    found = []
+    for _ in range(4):
+      began = time.perf_counter()
+      jax.block_until_ready(compiled(*arguments))
+      found.append((time.perf_counter() - began) / TIMED)
+    return found[1:]
+
+  whole, alone = seconds(last), seconds(step.arguments(0)) if step.warmup >= TIMED else None
+  share = step.warmup / step.runs
+  mean = lambda of: of(whole) if alone is None else (1 - share) * of(whole) + share * of(alone)
   return {
     "name": step.name,
     "steps": step.runs,
     "memory_bytes": memory_bytes(compiled),
-    "lower_seconds_per_step": min(seconds[1:]),
-    "plausible_seconds_per_step": statistics.median(seconds[1:]),
+    "lower_seconds_per_step": mean(min),
+    "plausible_seconds_per_step": mean(statistics.median),
     "compile_seconds": round(compiling, 1),
   }
 

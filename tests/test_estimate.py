@@ -32,7 +32,7 @@ def test_the_programs_are_those_of_the_job(config):
   assert [step.name for step in found] == ["n0", "r0", "n1", "r1", "n2", "training"]
   assert found[0].runs == plans.steps_per_stage(config, 1437) and found[-1].runs == 1437 // config.train.batch_size
   # Each begins where the alphas move.
-  carry, batches = jax.eval_shape(found[0].arguments)
+  carry, batches = jax.eval_shape(lambda: found[0].arguments(3))
   assert carry.state.step.shape == () and batches.dataset.images.shape == (1437, 8, 8, 1)
 
 
