@@ -10,7 +10,7 @@ import pytest
 
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
 from lfr_darts_jax.models import network as networks, operations
-from lfr_darts_jax.search import bilevel, hypergradient, penalties, plans
+from lfr_darts_jax.search import bilevel, hypergradient, penalties, plans, relaxation
 
 STATISTICS = MEAN, STD = (0.4, 0.5), (0.3, 0.2)
 
@@ -327,3 +327,37 @@ def test_what_fades_weighs_less_until_it_is_gone(config, supernet):
     mask = steps._mask(state.replace(step=jnp.int32(step)))
     mixture = steps._objective.relax(state.alphas["n0"], mask["n0"], bilevel.Moment())
     np.testing.assert_allclose(mixture, [[1 - expected, expected], [0.5, 0.5]], rtol=1e-6)
+
+
+def test_hard_images_count_more_where_alphas_move(x64, supernet):
+  net = supernet(layout=("n0",), nodes=1, channels=2)
+  batch = bilevel.Batch(net.images, net.labels, jax.random.PRNGKey(0))
+
+  def loss(exponent, training):
+    objective = bilevel.Objective(sample_weight_exponent=exponent)
+    inputs = net.mask, net.params, net.alphas, net.batch_stats, batch
+    return float(bilevel.supernet_loss(net.network, objective, *inputs, moment=bilevel.Moment(training=training))[0])
+
+  assert loss(1.0, True) == loss(0.0, True) == loss(0.0, False) < loss(1.0, False)
+
+
+@pytest.mark.parametrize("form", ["scan", pytest.param("star", marks=pytest.mark.slow)])
+def test_one_sampled_operation_has_the_same_gradient_in_all_forms(x64, config, supernet, form):
+  config.search.gate = "gumbel"
+  net = supernet(layout=("n0",), nodes=2, operations=("none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3"))
+  batch = bilevel.Batch(net.images, net.labels, jax.random.PRNGKey(0))
+  moment = bilevel.Moment(0.5, False, jax.random.PRNGKey(3))
+
+  def gradients(network):
+    loss = lambda p, a: bilevel.supernet_loss(
+      network, bilevel.Objective(relaxation.make(config.search)), net.mask, p, a, net.batch_stats, batch, moment=moment
+    )[0]
+    return jax.grad(loss, argnums=(0, 1))(net.params, net.alphas)
+
+  # The loop skips what was not sampled at run time.
+  expected, found = (
+    gradients(net.network.clone(edges="unroll")),
+    gradients(net.network.clone(edges=form, skip_unweighted=True)),
+  )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), expected, found)
+  assert max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(expected[1])) > 1e-6

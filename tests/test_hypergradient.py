@@ -41,6 +41,7 @@ def test_every_factor_has_a_batch_of_its_own():
   assert powers == {3 / 4, 3 / 8, 0.0}  # 1, 1 - 1/4 * 2, that times 1 - 1/4 * 4.
 
 
+@pytest.mark.slow
 def test_the_series_of_a_supernet_goes_to_the_dense_solve(x64, supernet):
   from lfr_darts_jax.search import bilevel
 

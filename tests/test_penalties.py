@@ -60,6 +60,9 @@ def test_complexity_by_hand():
   value, gradient = of("complexity", [[0.0, 0.0]], costs=[[0, 6656]])
   np.testing.assert_allclose(value, 1 / 2)
   np.testing.assert_allclose(gradient, [[-1 / 4, 1 / 4]])
+  # Over the dearest of every edge: 6656 of the first, 1664 of the second.
+  value, _ = of("complexity", np.zeros((2, 2)), costs=[[3328, 6656], [0, 1664]])
+  np.testing.assert_allclose(value, (0.75 * 6656 + 0.5 * 1664) / 8320)
 
 
 def test_costs_are_those_of_the_supernet():
