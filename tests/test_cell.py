@@ -8,6 +8,7 @@ import pytest
 from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.models.cell import Cell, MixedOp, Rates, drop
 from lfr_darts_jax.models.operations import OPERATIONS, LayerSettings
+from lfr_darts_jax.models.partial import PartialChannels
 from lfr_darts_jax.search_space.cell_spec import CellSpec
 
 
@@ -98,6 +99,18 @@ def test_an_auxiliary_skip_adds_the_source():
   both = pre("preprocess0", x) + pre("preprocess1", y)
   np.testing.assert_allclose(run(Rates(auxiliary_skip=jnp.float32(0.25))), 0.25 * both, rtol=1e-4, atol=1e-5)
   assert not run(Rates()).any() and not run(Rates(auxiliary_skip=jnp.float32(1)), train=False).any()
+
+
+def test_what_passes_by_weighs_as_much_as_its_edge():
+  spec, operations = CellSpec.full("n0", "normal", 1, ("none", "skip_connect")), ("none", "skip_connect")
+  cell = Cell(spec, 2, False, operations, LayerSettings(True, partial=PartialChannels(2)))
+  x, y = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 3))
+  mixture = jnp.array([[0.15, 0.1], [0.25, 0.5]])  # Edges weigh a quarter and three quarters.
+  variables = cell.init(jax.random.key(1), x, y, mixture, True)
+  out, _ = cell.apply(variables, x, y, mixture, True, mutable=["batch_stats"])
+  s0, s1 = (_preprocess(variables["params"][name], v) for name, v in (("preprocess0", x), ("preprocess1", y)))
+  expected = jnp.stack([0.1 * s0[..., 0] + 0.5 * s1[..., 0], 0.25 * s0[..., 1] + 0.75 * s1[..., 1]], axis=-1)
+  np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
 def _preprocess(params, x):
