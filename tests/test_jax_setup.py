@@ -99,6 +99,7 @@ print(hashlib.sha256(lowered.as_text().encode()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_a_program_is_the_same_in_every_process():
   root = pathlib.Path(__file__).parents[1]
   texts = [

@@ -144,6 +144,7 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
   assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "can't be written" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_collapsed_search_is_one_line_and_status_1(tmp_path):
   tiny = [flag for flag in TINY if "search.operations" not in flag]
   flags = ["--config.search.operations=('none','skip_connect')", "--config.search.alpha_learning_rate=1.0"]

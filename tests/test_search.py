@@ -185,6 +185,7 @@ def test_numbers_that_go_wrong_once_are_left_behind(tiny, whole, tmp_path, monke
   assert all(np.isfinite(e.get("train_loss", 0)) for e in got)
 
 
+@pytest.mark.slow
 def test_numbers_that_stay_wrong_end_the_search_and_are_never_saved(tiny, tmp_path, monkeypatch):
   tiny.checkpoint.interval = 0.0
   tiny.recovery.retries = 1

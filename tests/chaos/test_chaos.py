@@ -30,6 +30,7 @@ def whole(tmp_path_factory):
   return whole_run(tmp_path_factory.mktemp("whole") / "run", (*SHORT, "--config.checkpoint.interval=0"))
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_a_checkpoint_a_pruning_and_an_update_ends_the_same(whole, tmp_path):
   kills = (Kill("search checkpoint, rename", 1, BEFORE), Kill("pruning", 1, AFTER), Kill("training update", 3, 0.01))
   run = Run(tmp_path / "run", SHORT, whole.cache)
