@@ -8,7 +8,7 @@
 #
 # The machine has this tree with rented/, Python 3.12 with the packages of `there` below, and no network. Results go to
 # OUT (rented/out). Where the second call has another machine, OUT/search.tgz of the first goes into rented/ before it.
-# `try` makes an environment of its own in VENV (rented/venv), unless it is there.
+# `try` keeps all of its own in build/, and makes an environment in VENV (build/rented_venv) unless it is there.
 # UPDATES_SECONDS, FIRST_SECONDS and SECOND_SECONDS say when the updates and the calls end, PYTHON which Python runs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,14 +22,14 @@ carried=(array-record contextlib2 dm-tree docstring-parser googleapis-common-pro
 graphs=--xla_gpu_enable_command_buffer=+WHILE,+CONVOLUTION
 
 python=${PYTHON:-python3}
-work=rented${TOY:+/toy}
-out=${OUT:-$work/out}
+work=rented
 began=$(date +%s)
 updates=(--steps=20 --dtype=bfloat16)
 lfr_darts=(--layers=5 --batch=256)
 darts=(--layers=8 --batch=64)
 search=() training=() epochs=(20 80)
 if [ "${TOY:-}" ]; then
+  work=build/rented_toy
   updates=(--steps=2 --dtype=bfloat16 --channels=2 --nodes=1)
   lfr_darts=(--layers=5 --batch=4)
   darts=(--layers=3 --batch=4)
@@ -37,6 +37,8 @@ if [ "${TOY:-}" ]; then
   training=(--config.network.channels=4 --config.network.layers=5)
   epochs=(1 2)
 fi
+
+out=${OUT:-$work/out}
 
 left() { echo $((began + $1 - $(date +%s))); }
 
@@ -137,14 +139,15 @@ PYTHON
 }
 
 try() {
-  local venv=${VENV:-rented/venv}
+  local venv=${VENV:-build/rented_venv}
   if [ ! -e "$venv" ]; then
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install -q "${there[@]}"
   fi
-  rm -rf rented/toy
+  rm -rf build/rented_toy
   # Six programs are compiled at once; two cores take longer than the sixteen of such a machine.
-  export PYTHON=$PWD/$venv/bin/python TOY=1 JAX_PLATFORMS=cpu UPDATES_SECONDS=600 FIRST_SECONDS=1200 SECOND_SECONDS=600
+  PYTHON=$(cd "$venv" && pwd)/bin/python
+  export PYTHON TOY=1 JAX_PLATFORMS=cpu UPDATES_SECONDS=600 FIRST_SECONDS=1200 SECOND_SECONDS=600
   bash benchmarks/rented_gpu.sh first
   bash benchmarks/rented_gpu.sh second
 }

@@ -11,7 +11,7 @@ from experiments.lines import Line
 from experiments.study import Study
 from lfr_darts_jax.data import datasets
 from lfr_darts_jax.models.network import Network
-from lfr_darts_jax.search import bilevel
+from lfr_darts_jax.search.objective import Batch, Objective, supernet_loss
 from lfr_darts_jax.search.state import SearchState
 
 
@@ -60,9 +60,9 @@ def gradients(
   @jax.jit
   def by_batch(state, images, labels):
     def gradient(batch):
-      of_batch = bilevel.Batch(*batch, state.key)
-      loss = lambda alphas: bilevel.supernet_loss(
-        network, bilevel.Objective(), state.mask, state.params, alphas, state.batch_stats, of_batch
+      of_batch = Batch(*batch, state.key)
+      loss = lambda alphas: supernet_loss(
+        network, Objective(), state.mask, state.params, alphas, state.batch_stats, of_batch
       )
       return jax.grad(loss, has_aux=True)(state.alphas)[0]
 

@@ -22,8 +22,7 @@ from lfr_darts_jax.runtime import deviceless, distributed, hlo, target
 from lfr_darts_jax.runtime.distributed import REPLICATED, Devices
 from lfr_darts_jax.runtime.progress import duration
 from lfr_darts_jax.search import bilevel, plans, pruning
-from lfr_darts_jax.search.stages import supernet_of
-from lfr_darts_jax.search.state import Alphas
+from lfr_darts_jax.search.stages import initial_alphas, supernet_of
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.cell_spec import CellSpec
 from lfr_darts_jax.search_space.genotype import Genotype
@@ -149,11 +148,9 @@ def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices,
   stage, total = plan.stages[index], plans.steps_per_stage(config, images)
   network = supernet_of(config, stage, cells_at(config, plan, index))
   made = bilevel.SearchSteps(config, network, stage, total, _moments(config), devices)
-  shape = len(plan.cells[0].candidates), len(config.search.operations)
 
   def arguments(step: int) -> tuple[Any, Any]:
-    of_edges = jnp.zeros(shape[0]) if config.search.edge_weights else None
-    alphas = {name: Alphas(jnp.zeros(shape), of_edges) for name in stage.searched}
+    alphas = {name: initial_alphas(config.search, jax.random.PRNGKey(0)) for name in stage.searched}
     image = jnp.zeros((1, config.data.image_size, config.data.image_size, config.data.channels))
     variables = network.init(jax.random.PRNGKey(0), image, {name: a.operations for name, a in alphas.items()})
     carry = made.carry(made.initial_state(variables, alphas, jax.random.PRNGKey(0)))

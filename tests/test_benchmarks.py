@@ -15,6 +15,7 @@ from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.models.operations import LayerSettings
 from lfr_darts_jax.search import bilevel, hypergradient, plans, pruning
+from lfr_darts_jax.search.objective import Batch, Objective, supernet_loss
 from lfr_darts_jax.search.state import Alphas
 from lfr_darts_jax.search_space.cell_spec import CellSpec
 from tests.test_parity import kernel, unflatten
@@ -134,7 +135,7 @@ class Pair:
     self.steps = bilevel.SearchSteps(config, network, stage, 10, self.statistics)
     images = rng.normal(size=(2, 4, size, size, 3))
     labels = rng.integers(0, 5, (2, 4))
-    batch = lambda i: bilevel.Batch(jnp.asarray(images[i]), jnp.asarray(labels[i]), jax.random.PRNGKey(0))
+    batch = lambda i: Batch(jnp.asarray(images[i]), jnp.asarray(labels[i]), jax.random.PRNGKey(0))
     self.batches = batch(0), batch(1)
     self.their_batches = [
       torch_supernet.Batch(torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y))
@@ -149,8 +150,8 @@ class Pair:
     variables = {"params": params, "batch_stats": jax.tree.map(lambda s: jnp.ones(s.shape), shapes["batch_stats"])}
     self.state = self.steps.initial_state(variables, ours, jax.random.PRNGKey(0))
     mask = {c.name: Alphas(jnp.array(c.mask(DARTS_OPERATIONS))) for c in cells if c.name != "n1"}
-    self.loss = lambda params, alphas, batch: bilevel.supernet_loss(
-      network, bilevel.Objective(), mask, params, alphas, self.state.batch_stats, batch
+    self.loss = lambda params, alphas, batch: supernet_loss(
+      network, Objective(), mask, params, alphas, self.state.batch_stats, batch
     )
 
   def weights(self, of=lambda parameter: parameter.detach()):

@@ -11,6 +11,8 @@ import pytest
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
 from lfr_darts_jax.models import network as networks, operations
 from lfr_darts_jax.search import bilevel, hypergradient, penalties, plans, relaxation
+from lfr_darts_jax.search.objective import Batch, Objective, supernet_loss
+from lfr_darts_jax.search.relaxation import Moment
 
 STATISTICS = MEAN, STD = (0.4, 0.5), (0.3, 0.2)
 
@@ -48,7 +50,7 @@ def test_order_2_equals_central_differences_of_the_bilevel_objective(x64, config
     config, net, order=2, inner_learning_rate=rate, momentum=mu, weight_decay=decay, alpha_weight_decay=0.0
   )
   validation, train = batch_pair(steps, state, chunk)
-  loss = functools.partial(bilevel.supernet_loss, net.network, bilevel.Objective(), net.mask)
+  loss = functools.partial(supernet_loss, net.network, Objective(), net.mask)
   closed = jax.jit(lambda p, a, b: loss(p, a, state.batch_stats, b)[0])
   momentum = optax.tree.get(state.opt_state, "trace")
   train_gradient = jax.jit(jax.grad(lambda p, a: closed(p, a, train)))
@@ -106,7 +108,7 @@ def test_one_step_moves_alphas_on_validation_then_weights_on_train(x64, config, 
     for image, label in zip(batch.images, batch.labels, strict=True):
       (found,) = np.flatnonzero(np.abs(normal - image).max((1, 2, 3)) < 1e-5)
       assert chunk.dataset.labels[own[found]] == label
-  loss = lambda p, a, b: bilevel.supernet_loss(net.network, bilevel.Objective(), net.mask, p, a, state.batch_stats, b)
+  loss = lambda p, a, b: supernet_loss(net.network, Objective(), net.mask, p, a, state.batch_stats, b)
   by_alphas = jax.grad(lambda a: loss(state.params, a, validation)[0])(state.alphas)
   expected = steps.apply_alpha_gradient(state, by_alphas)
   (_, (statistics, *_)), by_weights = jax.value_and_grad(lambda p: loss(p, expected.alphas, train), has_aux=True)(
@@ -185,12 +187,10 @@ def test_a_penalty_moves_the_alphas_alone(x64, supernet, monkeypatch):
   squares = lambda choice: sum(jnp.sum(a.operations**2) for a in choice.alphas.values())
   monkeypatch.setitem(penalties.PENALTIES, "squares", squares)
   net = supernet(layout=("n0",), nodes=1, channels=2)
-  batch = bilevel.Batch(net.images, net.labels, jax.random.PRNGKey(0))
+  batch = Batch(net.images, net.labels, jax.random.PRNGKey(0))
 
   def gradients(named):
-    loss = lambda p, a: bilevel.supernet_loss(
-      net.network, bilevel.Objective(terms=named), net.mask, p, a, net.batch_stats, batch
-    )
+    loss = lambda p, a: supernet_loss(net.network, Objective(terms=named), net.mask, p, a, net.batch_stats, batch)
     return jax.grad(loss, argnums=(0, 1), has_aux=True)(net.params, net.alphas)
 
   (plain, _), (penalized, _) = gradients(()), gradients((("squares", 3.0, "constant"),))
@@ -206,8 +206,8 @@ def test_order_2_compiled_equals_order_2_operation_by_operation(x64, supernet, s
   choose = lambda cell: dataclasses.replace(cell, candidates=candidates[cell.name])
   net = supernet(layout=("n0", "n1"), nodes=1, size=size, edges="unroll", candidates=choose)
   mask, alphas = ({"n0": values["n0"]} for values in (net.mask, net.alphas))
-  batch = bilevel.Batch(net.images, net.labels, jax.random.PRNGKey(0))
-  loss = lambda p, a: bilevel.supernet_loss(net.network, bilevel.Objective(), mask, p, a, net.batch_stats, batch)[0]
+  batch = Batch(net.images, net.labels, jax.random.PRNGKey(0))
+  loss = lambda p, a: supernet_loss(net.network, Objective(), mask, p, a, net.batch_stats, batch)[0]
 
   def gradient(alphas):
     unrolled = lambda a: jax.tree.map(lambda w, g: w - 0.2 * g, net.params, jax.grad(loss)(net.params, a))
@@ -244,7 +244,7 @@ def test_losses_equal_those_of_the_straightforward_formulation(
     fast, sums = steps.run(fast, chunk, step)
     ours.append(np.asarray(sums.loss))
   network = plain(net, monkeypatch)
-  loss = functools.partial(bilevel.supernet_loss, network, bilevel.Objective(), net.mask)
+  loss = functools.partial(supernet_loss, network, Objective(), net.mask)
 
   @jax.jit
   def update(state):
@@ -325,18 +325,18 @@ def test_what_fades_weighs_less_until_it_is_gone(config, supernet):
   )
   for step, expected in ((0, 1 / 2), (steps._total // 4, 1 / 3), (steps._total // 2, 0.0), (steps._total, 0.0)):
     mask = steps._mask(state.replace(step=jnp.int32(step)))
-    mixture = steps._objective.relax(state.alphas["n0"], mask["n0"], bilevel.Moment())
+    mixture = steps._objective.relax(state.alphas["n0"], mask["n0"], Moment())
     np.testing.assert_allclose(mixture, [[1 - expected, expected], [0.5, 0.5]], rtol=1e-6)
 
 
 def test_hard_images_count_more_where_alphas_move(x64, supernet):
   net = supernet(layout=("n0",), nodes=1, channels=2)
-  batch = bilevel.Batch(net.images, net.labels, jax.random.PRNGKey(0))
+  batch = Batch(net.images, net.labels, jax.random.PRNGKey(0))
 
   def loss(exponent, training):
-    objective = bilevel.Objective(sample_weight_exponent=exponent)
+    objective = Objective(sample_weight_exponent=exponent)
     inputs = net.mask, net.params, net.alphas, net.batch_stats, batch
-    return float(bilevel.supernet_loss(net.network, objective, *inputs, moment=bilevel.Moment(training=training))[0])
+    return float(supernet_loss(net.network, objective, *inputs, moment=Moment(training=training))[0])
 
   assert loss(1.0, True) == loss(0.0, True) == loss(0.0, False) < loss(1.0, False)
 
@@ -345,12 +345,12 @@ def test_hard_images_count_more_where_alphas_move(x64, supernet):
 def test_one_sampled_operation_has_the_same_gradient_in_all_forms(x64, config, supernet, form):
   config.search.gate = "gumbel"
   net = supernet(layout=("n0",), nodes=2, operations=("none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3"))
-  batch = bilevel.Batch(net.images, net.labels, jax.random.PRNGKey(0))
-  moment = bilevel.Moment(0.5, False, jax.random.PRNGKey(3))
+  batch = Batch(net.images, net.labels, jax.random.PRNGKey(0))
+  moment = Moment(0.5, False, jax.random.PRNGKey(3))
 
   def gradients(network):
-    loss = lambda p, a: bilevel.supernet_loss(
-      network, bilevel.Objective(relaxation.make(config.search)), net.mask, p, a, net.batch_stats, batch, moment=moment
+    loss = lambda p, a: supernet_loss(
+      network, Objective(relaxation.make(config.search)), net.mask, p, a, net.batch_stats, batch, moment=moment
     )[0]
     return jax.grad(loss, argnums=(0, 1))(net.params, net.alphas)
 

@@ -31,7 +31,7 @@ from experiments import (
 from experiments.study import Group, Ranking, Study
 from lfr_darts_jax import pipeline
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.search import bilevel
+from lfr_darts_jax.search.objective import Batch, Objective, supernet_loss
 from lfr_darts_jax.search.state import Alphas, SearchState
 from lfr_darts_jax.search_space.cell_spec import CellSpec
 from lfr_darts_jax.search_space.formats import DARTS_V2
@@ -239,10 +239,10 @@ def test_gradients_by_every_batch(x64, supernet):
   images, labels = jnp.stack([net.images, net.images[:, ::-1] + 0.5]), jnp.stack([net.labels, net.labels[::-1]])
   found = noise.gradients(net.network, state, (images, labels))["n0"]
   direction = np.random.default_rng(1).normal(size=net.alphas["n0"].operations.shape)
-  loss = jax.jit(functools.partial(bilevel.supernet_loss, net.network, bilevel.Objective(), net.mask))
+  loss = jax.jit(functools.partial(supernet_loss, net.network, Objective(), net.mask))
   for by_batch, *batch in zip(found, images, labels, strict=True):
     moved = lambda e: {"n0": Alphas(net.alphas["n0"].operations + e * direction)}
-    at = lambda e: loss(net.params, moved(e), net.batch_stats, bilevel.Batch(*batch, key))[0]
+    at = lambda e: loss(net.params, moved(e), net.batch_stats, Batch(*batch, key))[0]
     assert np.sum(by_batch * direction) == pytest.approx(float(at(1e-4) - at(-1e-4)) / 2e-4, rel=1e-4)
 
 

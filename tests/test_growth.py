@@ -8,6 +8,7 @@ import pytest
 
 from lfr_darts_jax.models import edge_stacks
 from lfr_darts_jax.search import bilevel, growth, pruning, relaxation
+from lfr_darts_jax.search.objective import Objective, supernet_loss
 from lfr_darts_jax.search.state import Alphas
 from lfr_darts_jax.training import optimizers
 from tests.conftest import ONE_OF_EACH_KIND
@@ -40,9 +41,9 @@ def test_pruning_preserves_the_function(config, supernet, edges, precision, tole
     net, network, state, pruned, _, after, chunk = pruned_pair(config, supernet, edges)
     mask = masks(network)
     _, train = batch_pair(after, state, chunk)
-    run = lambda n, s: jax.jit(
-      lambda s: bilevel.supernet_loss(n, bilevel.Objective(), mask, s.params, s.alphas, s.batch_stats, train)
-    )(s)
+    run = lambda n, s: jax.jit(lambda s: supernet_loss(n, Objective(), mask, s.params, s.alphas, s.batch_stats, train))(
+      s
+    )
     logits = lambda n, s: (
       n.apply(
         {"params": s.params, "batch_stats": s.batch_stats},
@@ -68,7 +69,7 @@ def test_the_next_update_has_the_survivors_momentum(x64, config, supernet):
   def step(network, state):
     optimizer = optimizers.search_weights(config, 20)
     gradient = jax.grad(
-      lambda p: bilevel.supernet_loss(network, bilevel.Objective(), mask, p, state.alphas, state.batch_stats, train)[0]
+      lambda p: supernet_loss(network, Objective(), mask, p, state.alphas, state.batch_stats, train)[0]
     )(state.params)
     return optax.tree.get(optimizer.update(gradient, state.opt_state, state.params)[1], "trace")
 

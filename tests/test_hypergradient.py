@@ -43,11 +43,11 @@ def test_every_factor_has_a_batch_of_its_own():
 
 @pytest.mark.slow
 def test_the_series_of_a_supernet_goes_to_the_dense_solve(x64, supernet):
-  from lfr_darts_jax.search import bilevel
+  from lfr_darts_jax.search.objective import Batch, Objective, supernet_loss
 
   net = supernet(layout=("n0",), nodes=1, channels=2, size=4)
-  batch = bilevel.Batch(net.images, net.labels, jax.random.PRNGKey(0))
-  loss = functools.partial(bilevel.supernet_loss, net.network, bilevel.Objective(), net.mask)
+  batch = Batch(net.images, net.labels, jax.random.PRNGKey(0))
+  loss = functools.partial(supernet_loss, net.network, Objective(), net.mask)
   flat, tree = jax.flatten_util.ravel_pytree(net.params)
   # A quadratic term makes the Hessian definite.
   train = lambda w, a: loss(tree(w), a, net.batch_stats, batch)[0] + 4 * jnp.sum(w**2)

@@ -5,7 +5,6 @@ import functools
 import itertools
 from typing import Any, NamedTuple
 
-import chex
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -14,31 +13,21 @@ import numpy as np
 import optax
 
 from lfr_darts_jax.data import augment, input_pipeline
-from lfr_darts_jax.models.cell import NO_RATES, Rates
+from lfr_darts_jax.models.cell import Rates
 from lfr_darts_jax.models.network import Network, with_sharding
 from lfr_darts_jax.runtime import distributed, target
-from lfr_darts_jax.runtime.distributed import Devices
+from lfr_darts_jax.runtime.distributed import WHOLE_BATCH, Devices
 from lfr_darts_jax.search import alignment, hypergradient, penalties, plans, relaxation
-from lfr_darts_jax.search.relaxation import Moment, Relaxation
+from lfr_darts_jax.search.objective import NO_SHIFTS, Batch, Objective, Shifts, supernet_loss
+from lfr_darts_jax.search.relaxation import Moment
 from lfr_darts_jax.search.state import Alphas, SearchState, mask_of
 from lfr_darts_jax.search_space.cell_spec import NORMAL
-from lfr_darts_jax.training import losses, optimizers, vector
+from lfr_darts_jax.training import optimizers, vector
 
 Tree = Any
 PROBES = 7  # Steps of an adversary, as in the code of SDARTS.
 VALIDATION, TRAIN = range(2)  # The splits of the search: ALPHAS takes its batch from the first.
-TRAINING = Moment(training=True)
-Shifts = Mapping[str, jax.Array]
-NO_SHIFTS: Shifts = {}
 PARAMS_AND_ALPHAS = ("params", "alphas")
-
-
-class Batch(NamedTuple):
-  """Normalised images `[batch, height, width, channels]`, labels `[batch]`, and a key for dropout."""
-
-  images: jax.Array
-  labels: jax.Array
-  key: jax.Array
 
 
 class Sums(NamedTuple):
@@ -101,70 +90,6 @@ class Phase(NamedTuple):
   then: Callable[..., Carry]
 
 
-class Objective(NamedTuple):
-  """How the loss of a supernet comes from its outputs and its alphas.
-
-  Attributes:
-    relax: from alphas to mixtures.
-    terms: of the loss, see `penalties.total`.
-    costs: see `penalties.Choice`.
-    sample_weight_exponent: see `losses.complexity_weights`; counts where alphas move.
-    mean: over the devices that share a batch.
-  """
-
-  relax: Relaxation = relaxation.softmax
-  terms: penalties.Named = ()
-  costs: Mapping[str, Any] = {}
-  sample_weight_exponent: float = 0.0
-  mean: Callable[[Any], Any] = lambda value: value
-
-
-def supernet_loss(
-  network: Network,
-  objective: Objective,
-  mask: dict[str, Alphas],
-  params: Tree,
-  alphas: dict[str, Alphas],
-  batch_stats: Tree,
-  batch: Batch,
-  rates: Rates = NO_RATES,
-  moment: Moment = TRAINING,
-  shifts: Shifts = NO_SHIFTS,
-) -> tuple[jax.Array, tuple[Tree, jax.Array, jax.Array]]:
-  """Training-mode loss of a supernet.
-
-  Args:
-    network: the supernet.
-    objective: what its loss is.
-    mask: per searched cell, which candidates are left.
-    params: weights of the supernet.
-    alphas: per searched cell.
-    batch_stats: running statistics of its batch norms.
-    batch: the batch.
-    rates: of dropout.
-    moment: of the search.
-    shifts: by layer, such as `layer_0`, what is added to its cell's mixture there alone.
-
-  Returns:
-    The loss; the updated statistics, the cross-entropy alone, and the accuracy from 0 to 1.
-  """
-  chex.assert_trees_all_equal_shapes(alphas, mask)
-  moments = {name: moment.of_cell(i) for i, name in enumerate(sorted(alphas))}
-  mixtures = {name: objective.relax(a, mask[name], moments[name]) for name, a in alphas.items()}
-  by_layer = {layer: mixtures[network.layout[int(layer.removeprefix("layer_"))]] + s for layer, s in shifts.items()}
-  variables, rngs = {"params": params, "batch_stats": batch_stats}, {"dropout": batch.key}
-  inputs = batch.images, mixtures | by_layer, True, rates
-  outputs, updated = network.apply(variables, *inputs, rngs=rngs, mutable=["batch_stats"])
-  values = losses.sample_cross_entropy(outputs.logits, batch.labels)
-  cross_entropy = loss = jnp.mean(values)
-  if objective.sample_weight_exponent:
-    weights = losses.complexity_weights(values, objective.sample_weight_exponent, objective.mean)
-    loss = jnp.where(moment.training, loss, jnp.mean(weights * values))
-  choice = penalties.Choice(alphas, mixtures, mask, moment.progress, objective.costs)
-  accuracy = losses.accuracy(outputs.logits, batch.labels)
-  return loss + penalties.total(objective.terms, choice), (updated["batch_stats"], cross_entropy, accuracy)
-
-
 def skip_dropout_rate(initial: float, epoch: jax.Array, warmup: float, epochs: int) -> jax.Array:
   """Rate of dropout on skip_connects in an epoch of a P-DARTS stage, as its code has it.
 
@@ -219,11 +144,6 @@ class SearchSteps:
     self._statistics = statistics
     self._warmup = stage.warmup_steps(total)
     self._rate = optimizers.search_schedule(config, total)
-    shape = (config.data.image_size, config.data.image_size, config.data.channels)
-    costs = penalties.costs(search.penalties, network, shape)
-    self._objective = Objective(
-      relaxation.make(search), search.penalties, costs, search.sample_weight_exponent, self._devices.mean
-    )
     self.optimizer = optimizers.search_weights(config, total)
     order_2 = search.order == 2
     self._hypergradient = hypergradient.HYPERGRADIENTS[search.hypergradient] if order_2 else None
@@ -242,6 +162,16 @@ class SearchSteps:
     layers = [tuple(f"layer_{i}" for i, n in enumerate(stage.layout) if n == name) for name in sorted(normal)]
     self._aligned = [several for several in layers if len(several) > 1]
     self._compiled: Any = None
+
+  @functools.cached_property
+  def _objective(self) -> Objective:
+    # Only for a step: to count costs takes a second or two, and to make a state nothing of it is needed.
+    search, data = self._config.search, self._config.data
+    network, shape = with_sharding(self._network, WHOLE_BATCH), (data.image_size, data.image_size, data.channels)
+    costs = penalties.costs(search.penalties, network, shape)
+    return Objective(
+      relaxation.make(search), search.penalties, costs, search.sample_weight_exponent, self._devices.mean
+    )
 
   def initial_state(self, variables: Mapping[str, Tree], alphas: dict[str, Alphas], key: jax.Array) -> SearchState:
     """The state in which a stage starts, with all candidates of the supernet's cells.
@@ -378,7 +308,7 @@ class SearchSteps:
     """Which candidates are left; those that fade, by how much."""
     if state.until is None:
       return state.mask
-    fade = max(round(self._config.prune.fade * self._total), 1)
+    fade = plans.fade_steps(self._config, self._total)
     left = lambda mask, until: jnp.where(mask, 1.0, jnp.clip((until - state.step) / fade, 0, 1))
     return {n: m._replace(operations=left(m.operations, state.until[n])) for n, m in state.mask.items()}
 

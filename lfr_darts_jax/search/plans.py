@@ -155,6 +155,11 @@ def steps_per_stage(config: ml_collections.ConfigDict, train_images: int) -> int
   return config.search.epochs * max(split // config.search.batch_size, 1)
 
 
+def fade_steps(config: ml_collections.ConfigDict, total: int) -> int:
+  """Steps in which what was pruned fades, of a stage of so many."""
+  return max(round(config.prune.fade * total), 1)
+
+
 def _cells(config: ml_collections.ConfigDict, names: Sequence[str]) -> tuple[CellSpec, ...]:
   unknown = [name for name in config.search.operations if name not in OPERATION_NAMES]
   if unknown:

@@ -29,6 +29,14 @@ def supernet_of(config: ml_collections.ConfigDict, stage: plans.Stage, cells: tu
   return supernet(config, stage.layout, cells, skip_unweighted)
 
 
+def initial_alphas(search: ml_collections.ConfigDict, key: jax.Array) -> Alphas:
+  """The alphas that a cell starts with."""
+  draw = lambda key, *shape: ALPHA_SCALE * jax.random.normal(key, shape)
+  count = len(edges(search.nodes))
+  of_edges = draw(jax.random.fold_in(key, 1), count) if search.edge_weights else None
+  return Alphas(draw(key, count, len(search.operations)), of_edges)
+
+
 class Stages:
   """The stages of one search.
 
@@ -76,17 +84,11 @@ class Stages:
     with target.host():
       key = jax.random.fold_in(jax.random.PRNGKey(self._config.seed), position.stage)
       weight_key, alpha_key, step_key = jax.random.split(key, 3)
-      shape = len(edges(search.nodes)), len(search.operations)
       keys = zip(stage.searched, jax.random.split(alpha_key, len(stage.searched)), strict=True)
-      alphas = {name: self._initial_alphas(k, shape) for name, k in keys}
+      alphas = {name: initial_alphas(search, k) for name, k in keys}
       image = jax.ShapeDtypeStruct((1, *self._data.image_shape), jnp.float32)
       variables = self.network(position).lazy_init(weight_key, image, {n: a.operations for n, a in alphas.items()})
       return self.steps(position).initial_state(variables, alphas, step_key)
-
-  def _initial_alphas(self, key: jax.Array, shape: tuple[int, int]) -> Alphas:
-    draw = lambda key, shape: ALPHA_SCALE * jax.random.normal(key, shape)
-    of_edges = draw(jax.random.fold_in(key, 1), shape[:1]) if self._config.search.edge_weights else None
-    return Alphas(draw(key, shape), of_edges)
 
   def narrow(self, position: SearchPosition, state: SearchState, reduced: dict[str, CellSpec]) -> At:
     """Narrows the mask of candidates; what belongs to the others stays in the state, but fades or is skipped."""
@@ -94,7 +96,7 @@ class Stages:
     mask = {name: mask_of(reduced[name], search.operations, search.edge_weights) for name in state.mask}
     until = state.until
     if until is not None:
-      end = state.step + max(round(self._config.prune.fade * self.total), 1)
+      end = state.step + plans.fade_steps(self._config, self.total)
       gone = {n: state.mask[n].operations & ~mask[n].operations for n in mask}
       until = {n: jnp.where(gone[n], end, until[n]) for n in until}
     mask, until = self._devices.replicate((mask, until))
