@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from configs.systems import SYSTEMS
 from lfr_darts_jax.search import plans, pruning
 from lfr_darts_jax.search_space.formats import DARTS_V2
 from lfr_darts_jax.search_space.genotype import Genotype
@@ -41,6 +42,20 @@ def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
   return Genotype(tuple(pruning.derive(cell, draw(cell), operations) for cell in cells))
 
 
+def systems() -> dict[str, Method]:
+  """The rows of configs/systems.py: NAME with the plan of LFR-DARTS, NAME_on_darts with that of DARTS.
+
+  How deep networks are is for the study to say. A system that is a plan of its own stands there once.
+  """
+  made = {}
+  for name, system in SYSTEMS.items():
+    overrides = {field: value for field, value in system.overrides.items() if field != "network.layers"}
+    made[name] = Method(system.source, overrides)
+    if "plan.name" not in overrides:
+      made[f"{name}_on_darts"] = Method(f"{system.source}, on darts", {"plan.name": "darts", **overrides})
+  return made
+
+
 METHODS = {
   "lfr_darts": Method("a cell per stage, searched from shallow to deep"),
   "lfr_darts_order2": Method("the same with exact bilevel gradients of order 2", {"search.order": 2}),
@@ -61,6 +76,7 @@ METHODS = {
   ),
   "no_warmup": Method("lfr_darts whose alphas move from the first update", {"search.warmup_fraction": 0.0}),
   "two_searched_copies": Method("lfr_darts with two layers of the searched cell", {"plan.searched_copies": 2}),
+  **systems(),
 }
 SEARCHED = tuple(name for name, method in METHODS.items() if method.given is None)
 CHANCE = tuple(name for name, method in METHODS.items() if method.given is random_genotype)

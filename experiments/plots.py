@@ -38,9 +38,10 @@ def operations(results: Sequence[Line]) -> Figure:
   rows = -(-len(shown) // columns)
   figure = Figure(figsize=(2.75 * columns, 2.6 * rows + 0.6), layout="constrained")
   grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-  names = [name for name in DARTS_OPERATIONS if name != "none"]
-  for axes, method in zip(grid.flat, shown, strict=False):
-    counts = figures.operations(results, method)
+  found = [figures.operations(results, method) for method in shown]
+  others = {name: None for counts in found for cell in counts.values() for name in cell}
+  names = [name for name in {**dict.fromkeys(DARTS_OPERATIONS), **others} if name != "none"]
+  for axes, method, counts in zip(grid.flat, shown, found, strict=False):
     bottom = np.zeros(len(counts))
     for name, colour in zip(names, itertools.cycle(COLOURS), strict=False):
       own = np.array([cell.get(name, 0.0) for cell in counts.values()])

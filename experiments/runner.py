@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 
+from benchmarks import common
 from experiments import diagnostics
 from experiments.lines import Line
 from experiments.study import Job
 from lfr_darts_jax import pipeline
-from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.runtime import metrics, workdir as workdirs
 from lfr_darts_jax.search import multi_seed
 from lfr_darts_jax.search_space import formats
 
@@ -27,21 +28,40 @@ def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
   folder = workdir / job.place
   # What one seed has compiled would make the searches of the next look cheaper than they are.
   jax.config.update("jax_enable_compilation_cache", False)
+  memory = _search(job, folder)
   result = pipeline.run(job.config, folder, job.genotype)
   # Programs of one job are of no use to the next, and a study has hundreds.
   jax.clear_caches()
   genotype = formats.load(folder / workdirs.GENOTYPE)
-  return _line(job, folder, result, genotype), diagnostics.course(job, folder)
+  return _line(job, folder, result, genotype) | {"search_peak_bytes": memory}, diagnostics.course(job, folder)
+
+
+def _search(job, folder) -> int | None:
+  """The search alone, where there is one to do: the largest resident set of this process meanwhile, in bytes.
+
+  None where no process had the whole of it, or the system does not tell.
+  """
+  if job.genotype is not None or (folder / workdirs.CONFIG).exists():
+    return None
+  try:
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # Linux begins to measure anew.
+  except OSError:
+    return None
+  pipeline.search(job.config, folder)
+  return common.peak_resident()
 
 
 def _line(job, folder, result, genotype) -> dict[str, Any]:
   summary = multi_seed.read_summary(folder)
+  searched = [entry for entry in metrics.read(folder) if entry["phase"] == "search"]
+  updates = {entry["iteration"]: entry["step"] for entry in searched}  # The last of every stage.
   return {
     "data": job.config.data.name,
     "method": job.method,
     "seed": job.seed,
     "search_seconds": result["search_seconds"] or 0.0,
     "update_seconds": summary.update_seconds if summary else 0.0,
+    "updates": sum(updates.values()),
     "train_seconds": result["train_seconds"],
     "test_error": result["test_error"],
     "parameters": result["parameters"],

@@ -61,6 +61,7 @@ class Study:
     groups: by name, in the order in which they are run.
     ranking: of one stage, None for none.
     noise: searches in which the gradients of the alphas are measured, see `noise`; None for none.
+    mechanisms: whether tables show what each method's mechanism does, see `tables.mechanisms`.
   """
 
   name: str
@@ -69,6 +70,7 @@ class Study:
   groups: Mapping[str, Group]
   ranking: Ranking | None = None
   noise: Group | None = None
+  mechanisms: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

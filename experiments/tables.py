@@ -27,7 +27,13 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
     if group.overrides.get("data.validation_fraction"):
       table = table._replace(title=f"{name}, tested on a held-out part of the train split")
     tables.append(table)
-  if found["main"]:
+  if study.mechanisms and found["main"]:
+    tables.append(
+      mechanisms(
+        [line for name, group in study.groups.items() if not group.match for line in found[name]], found["diagnostics"]
+      )
+    )
+  if found["main"] and any(line["method"] in CHANCE for line in found["main"]):
     again = [line for name, group in study.groups.items() if group.match == "main" for line in found[name]]
     tables.append(comparisons.chance(found["main"], again))
   if found["ranking"]:
@@ -74,6 +80,48 @@ def agreement(results: Sequence[Line], diagnostics: Sequence[Line]) -> Table:
     "what chance makes of the first two; of the third it makes zero."
   )
   return Table("agreement of seeds", note, ("method", "connections", "operations", "mixtures"), rows)
+
+
+def mechanisms(results: Sequence[Line], diagnostics: Sequence[Line]) -> Table:
+  """What each method's mechanism does to a search, beside the error that comes of it."""
+  rows = []
+  for method, description in METHODS.items():
+    own = [line for line in results if line["method"] == method]
+    if own:
+      cells = [cell for line in own for cell in lines.genotype(line).cells]
+      ends = [line["entropy"][-1] for line in diagnostics if line["method"] == method]
+      peaks = [line["search_peak_bytes"] for line in own if line["search_peak_bytes"]]
+      alike = figures.agreement(results, method)
+      rows.append(
+        (
+          method,
+          description.meaning,
+          f"{statistics.mean(line['update_seconds'] / line['updates'] for line in own):.3f}",
+          f"{statistics.mean(peaks) / 2**20:.0f}" if peaks else "",
+          f"{statistics.mean(ends):.3f}" if ends else "",
+          f"{sum(c.count('skip_connect') for c in cells) / sum(len(c.connections) for c in cells):.2f}",
+          f"{100 * alike.edges:.0f} %, {100 * alike.operations:.0f} %" if alike else "",
+          f"{statistics.mean(line['multiply_adds'] for line in own) / 1e6:.2f}",
+          f"{statistics.mean(line['test_error'] for line in own):.2f}",
+        )
+      )
+  note = (
+    "Means over seeds: seconds per update; largest resident set of the process while it searched; at the end of the "
+    "search, entropy of the alphas as a share of that of uniform ones; skip_connects among all connections; "
+    "connections that two seeds share, and of these the ones with the same operation; multiply-adds; test error."
+  )
+  header = (
+    "method",
+    "from",
+    "s/update",
+    "peak, MiB",
+    "entropy",
+    "skip_connects",
+    "agreement of seeds",
+    "multiply-adds, M",
+    "test error, %",
+  )
+  return Table("mechanisms", note, header, rows)
 
 
 def traits(results: Sequence[Line]) -> Table:
