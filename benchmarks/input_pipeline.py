@@ -50,7 +50,7 @@ from lfr_darts_jax.data import augment, datasets, input_pipeline
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
 from lfr_darts_jax.data.streaming import loader
 from lfr_darts_jax.data.streaming.transforms import Transform
-from lfr_darts_jax.models.network import supernet
+from lfr_darts_jax.models.spaces import supernet
 from lfr_darts_jax.runtime import workdir as workdirs
 from lfr_darts_jax.runtime.metrics import Metrics
 from lfr_darts_jax.runtime.progress import Progress

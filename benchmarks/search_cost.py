@@ -34,7 +34,7 @@ from lfr_darts_jax.config import FIELDS, validate
 from lfr_darts_jax.data import datasets
 from lfr_darts_jax.data.identity import Identity
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.models.network import supernet
+from lfr_darts_jax.models.spaces import supernet
 from lfr_darts_jax.runtime import workdir as workdirs
 from lfr_darts_jax.runtime.metrics import Metrics
 from lfr_darts_jax.runtime.preemption import Preemption

@@ -38,7 +38,7 @@ from lfr_darts_jax.data import augment
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models import edge_stacks
-from lfr_darts_jax.models.network import supernet
+from lfr_darts_jax.models.spaces import supernet
 from lfr_darts_jax.runtime import distributed
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import bilevel, plans, pruning

@@ -86,6 +86,19 @@ def _penalties(value: Any) -> bool:
   )
 
 
+def _sections(value: Any) -> bool:
+  whole = lambda v, high: type(v) is int and 1 <= v <= high
+  return len(value) >= 1 and all(
+    isinstance(s, (tuple, list)) and len(s) == 3 and whole(s[0], 32) and whole(s[1], 256) and s[2] in (1, 2)
+    for s in value
+  )
+
+
+def _blocks(value: Any) -> bool:
+  named = [isinstance(name, str) and bool(re.fullmatch("mb[1-9]_k[357]", name)) for name in value]
+  return bool(named) and all(named) and len(set(value)) == len(value)
+
+
 def _rounds(value: Any) -> bool:
   if not all(isinstance(r, (tuple, list)) and len(r) == 2 for r in value):
     return False
@@ -124,7 +137,13 @@ FIELDS: dict[str, Field] = {
     "data.hue": _number(0.0, 0.0, 0.5, "of a stream's colours: largest turn of the hue, as a share of the circle; DARTS on ImageNet 0.2"),
     "data.statistics_images": _integer(2000, 1, "images of a stream's train split, drawn by seed, from which mean and deviation per channel are taken; our choice"),
 
-    "plan.name": _choice("lfr_darts", ("lfr_darts", "darts", "pdarts", "joint", "per_layer"), "which cells are searched, in which order"),
+    "space.name": _choice("cells", ("cells", "mobile"), "what is chosen; cells: graphs of operations, DARTS; mobile: a block in every layer of a chain, as NAS-Bench-Macro"),
+    "space.blocks": Field(("mb3_k3", "mb6_k5"), tuple, "different names of blocks, such as mb6_k5", _blocks, "candidates of a chain's layers beside the identity: inverted residuals (MobileNetV2) of an expansion and a kernel; NAS-Bench-Macro's two"),
+    "space.sections": Field(((2, 2, 2), (3, 4, 2), (3, 8, 2)), tuple, "((layers, width, stride), ...), 1 to 32 layers, widths from 1 to 256, strides 1 or 2", _sections, "of a chain; widths are multiples of the stem's, strides of a section's first layer; NAS-Bench-Macro"),
+    "space.head": _integer(40, 1, "features of a chain before its classifier, as a multiple of the stem's; NAS-Bench-Macro", 1024),
+
+    "plan.name": _choice("lfr_darts", ("lfr_darts", "darts", "pdarts", "joint", "per_layer", "per_section"), "which cells are searched, in which order"),
+    "plan.unit": _choice("layer", ("layer", "section"), "what lfr_darts searches at a time of a chain; our choice"),
     "plan.derived_copies": _integer(2, 1, "layers of every derived normal cell in the supernet; the paper: 'increasing the number of this cell'; our choice", 20),
     "plan.searched_copies": _integer(2, 1, "layers of the searched normal cell, which share its alphas; our choice", 20),
     "plan.window": _integer(None, 2, "states before a node that it may read; None for all, DARTS; 2 makes every cell as deep as it has nodes, after MR-DARTS", 16, optional=True),
@@ -139,7 +158,7 @@ FIELDS: dict[str, Field] = {
     "search.layers": _integer(8, 3, "depth of the supernet of plans with a fixed depth, darts, joint and per_layer; DARTS 8", 100),
     "search.nodes": _integer(4, 1, "intermediate nodes of a cell; DARTS", 16),
     "search.operations": Field(DARTS_OPERATIONS, tuple, "at least two different names of operations", lambda v: all(isinstance(n, str) for n in v) and len(set(v)) == len(v) >= 2, "candidates of every edge; DARTS's eight"),
-    "search.gate": _choice("softmax", ("softmax", "sigmoid", "gumbel"), "from alphas to weights; softmax: DARTS; sigmoid: each by itself, FairDARTS; gumbel: one sampled operation per edge, GDAS"),
+    "search.gate": _choice("softmax", ("softmax", "sigmoid", "gumbel", "sampled"), "from alphas to weights; softmax: DARTS; sigmoid: each by itself, FairDARTS; gumbel: one sampled operation per edge, GDAS; sampled: that while weights train, all of them while alphas move, after ProxylessNAS"),
     "search.temperatures": Field((10.0, 0.1), tuple, "two numbers from 0.001 to 1000", lambda v: len(v) == 2 and all(type(t) in (int, float) and 1e-3 <= t <= 1e3 for t in v), "of gumbel's soft sample at the first and the last step that moves alphas; GDAS"),
     "search.perturbation": _number(0.0, 0.0, 10.0, "largest random change of the alphas while weights train, from a tenth of it on; 0 for none, DARTS; SDARTS 0.3"),
     "search.perturbed_by": _choice("chance", ("chance", "adversary"), "chance: SDARTS-RS; adversary: seven steps that make the train loss worst, SDARTS-ADV"),
@@ -310,6 +329,11 @@ RENAMED = {
 
 # Fields that came later; what was written before them did without.
 ADDED = (
+  "space.name",
+  "space.blocks",
+  "space.sections",
+  "space.head",
+  "plan.unit",
   "plan.window",
   "train.ema",
   "search.gate",
@@ -412,15 +436,32 @@ def _check_value(name: str, value: Any) -> None:
     )
 
 
+CHAIN_PLANS = ("lfr_darts", "joint", "per_section")
+# Fields of which chains know one value alone.
+OF_CELLS = {
+  "plan.window": None,
+  "search.layer_alignment": 0,
+  "search.edge_weights": False,
+  "search.partial_channels": 1,
+  "search.auxiliary_skip": False,
+  "network.activation": "relu",
+  "network.cell_attention": False,
+  "network.stem": "cifar",
+  "train.auxiliary_weight": 0,
+}
+
+
 def _validate_together(config: ml_collections.ConfigDict) -> None:
   """Checks the fields that depend on each other: in every row a field, whether it is wrong, and what is allowed."""
   data, search, network, train = config.data, config.search, config.network, config.train
   folder, digits, streamed = data.name == "folder", data.name == "digits", data.loading == "stream"
-  layered, inception = config.plan.name in ("lfr_darts", "joint"), data.augmentation == "inception"
+  plan, mobile, inception = config.plan.name, config.space.name == "mobile", data.augmentation == "inception"
+  layered = plan in ("lfr_darts", "joint") and not mobile
   group, searched, trained = network.batch_norm_group, search.batch_size, train.batch_size
   because = lambda name: f"as config.{name} is {config[name.split('.')[0]][name.split('.')[1]]}"
   on_device = f"{because('data.loading')}, where all images have one size already"
   no_features, colours = f"is None, {because('data.name')}, which has no features", f"is 0, {because('data.loading')}"
+  flat = flatten(config)
   late, fewest = "and bad files are found when it comes to them", "are 5 or more, one for every cell of the plan"
   # fmt: off
   rows: list[tuple[str, Any, str]] = [
@@ -440,11 +481,15 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
     ("search.partial_channels", search.channels % search.partial_channels, f"are divisors of config.search.channels, {search.channels}"),
     ("search.partial_channels", search.partial_channels > 1 and search.gate == "sigmoid", f"is 1, {because('search.gate')}, whose weights say nothing of what passes by"),
     ("search.channel_choice", search.channel_choice != "first" and search.partial_channels == 1, f"is first, {because('search.partial_channels')}"),
+    ("plan.name", mobile and plan not in CHAIN_PLANS, f"are {', '.join(CHAIN_PLANS)}, {because('space.name')}"),
+    ("plan.name", not mobile and plan == "per_section", f"are lfr_darts, darts, pdarts, joint, per_layer, {because('space.name')}"),
+    ("search.gate", mobile and search.gate == "gumbel", f"is another, {because('space.name')}: the batch norm behind a sampled layer hides its scale, so that no gradient reaches its alphas; sampled is meant for chains"),
+    *((name, mobile and flat[name] != value, f"is {value}, {because('space.name')}") for name, value in OF_CELLS.items()),
     ("search.layer_alignment", search.layer_alignment and config.plan.name == "lfr_darts" and config.plan.searched_copies < 2, f"is 0, {because('plan.searched_copies')} and one layer has nothing to agree with"),
     ("search.layer_alignment", search.layer_alignment and config.plan.name == "per_layer", f"is 0, {because('plan.name')}, where no layers share alphas"),
     ("network.layers", layered and network.layers < 5, fewest),
     ("network.layers", config.plan.name == "per_layer" and network.layers != search.layers, f"is config.search.layers, {search.layers}, since every layer has a cell of its own"),
-    ("search.layers", config.plan.name in ("joint", "per_layer") and search.layers < 5, fewest),
+    ("search.layers", plan in ("joint", "per_layer") and not mobile and search.layers < 5, fewest),
     ("network.batch_norm_group", group and network.activation == "lif", f"is None, {because('network.activation')}"),
     ("network.batch_norm_group", group and searched % group, f"are divisors of config.search.batch_size, {searched}"),
     ("network.batch_norm_group", group and trained % group, f"are divisors of config.train.batch_size, {trained}"),

@@ -17,15 +17,15 @@ import numpy as np
 
 from lfr_darts_jax.data import datasets
 from lfr_darts_jax.data.in_memory import ArrayDataset, EpochBatches
-from lfr_darts_jax.models.network import final_network
+from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.runtime import deviceless, distributed, hlo, target
 from lfr_darts_jax.runtime.distributed import REPLICATED, Devices
 from lfr_darts_jax.runtime.progress import duration
 from lfr_darts_jax.search import bilevel, plans, pruning
 from lfr_darts_jax.search.stages import initial_alphas, supernet_of
-from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space import formats, spaces
 from lfr_darts_jax.search_space.cell_spec import CellSpec
-from lfr_darts_jax.search_space.genotype import Genotype
+from lfr_darts_jax.search_space.genotype import Genotype, chain
 from lfr_darts_jax.training.train import TrainSteps
 
 LAUNCH_SECONDS = 2.5e-6
@@ -131,7 +131,14 @@ def steps(config: ml_collections.ConfigDict, devices: Devices, genotype: Genotyp
     plan = plans.make(config)
     for index in range(len(plan.stages)):
       yield search_step(config, index, devices, images)
-  yield train_step(config, genotype or formats.DARTS_V2, devices, images)
+  yield train_step(config, genotype or _typical(config), devices, images)
+
+
+def _typical(config: ml_collections.ConfigDict) -> Genotype:
+  """A genotype to estimate by where none is given: DARTS_V2, or the chain of the last block everywhere."""
+  if config.space.name == spaces.MOBILE:
+    return chain([spaces.operations(config)[-1]] * len(spaces.layers(config)))
+  return formats.DARTS_V2
 
 
 def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices, images: int) -> Step:
@@ -150,7 +157,8 @@ def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices,
   made = bilevel.SearchSteps(config, network, stage, total, _moments(config), devices)
 
   def arguments(step: int) -> tuple[Any, Any]:
-    alphas = {name: initial_alphas(config.search, jax.random.PRNGKey(0)) for name in stage.searched}
+    cells, key = {cell.name: cell for cell in plan.cells}, jax.random.PRNGKey(0)
+    alphas = {name: initial_alphas(config, cells[name], key) for name in (*stage.searched, *stage.settled)}
     image = jnp.zeros((1, config.data.image_size, config.data.image_size, config.data.channels))
     variables = network.init(jax.random.PRNGKey(0), image, {name: a.operations for name, a in alphas.items()})
     carry = made.carry(made.initial_state(variables, alphas, jax.random.PRNGKey(0)))
@@ -175,11 +183,13 @@ def train_step(config: ml_collections.ConfigDict, genotype: Genotype, devices: D
 def cells_at(config: ml_collections.ConfigDict, plan: plans.Plan, index: int) -> tuple[CellSpec, ...]:
   """The cells in a stage's supernet: what is derived by then is DARTS_V2's, what is pruned is pruned at random."""
   derived = {cell.kind: cell for cell in formats.DARTS_V2.cells}
-  rng, operations = np.random.default_rng(0), tuple(config.search.operations)
+  rng, operations = np.random.default_rng(0), spaces.operations(config)
   cells = {cell.name: cell for cell in plan.cells}
   for stage in plan.stages[:index]:
     for name in stage.searched:
       cell = cells[name]
+      if stage.keep is None:
+        continue
       if stage.keep == 1:
         cells[name] = dataclasses.replace(derived[cell.kind], name=name)
       else:

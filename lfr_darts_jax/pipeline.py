@@ -16,7 +16,7 @@ from lfr_darts_jax.data import datasets, identity, input_pipeline
 from lfr_darts_jax.data.identity import Identity
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models import cost
-from lfr_darts_jax.models.network import final_network
+from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.report import drawing, misclassified, page, run_data
 from lfr_darts_jax.runtime import distributed, jax_setup, json_io, metrics, paths, workdir as workdirs
 from lfr_darts_jax.runtime.distributed import Devices, broadcast_from_primary
@@ -235,8 +235,8 @@ class _Job:
     broadcast_from_primary(lambda: workdirs.claim(self._workdir, flat, data, self._command))
 
   def _write_genotype(self, genotype: Genotype) -> None:
-    for cell in genotype.cells:
-      self._metrics.write_image(f"cells/{cell.name}", drawing.render(drawing.cell(cell), "png"))
+    for name, figure in drawing.pictures(genotype.cells).items():
+      self._metrics.write_image(f"cells/{name}", drawing.render(figure, "png"))
     self._metrics.close()
     path = self._workdir / workdirs.GENOTYPE
     broadcast_from_primary(lambda: paths.write_atomically(path, genotype.to_json()))
@@ -286,7 +286,8 @@ class _Job:
 
   def _search(self) -> Genotype:
     # What could not be trained is not searched.
-    final_network(self._config, Genotype(plans.make(self._config).cells))
+    plan = plans.make(self._config)
+    final_network(self._config, plan.genotype(plan.cells))
     with self._preemption, contextlib.closing(self._metrics):
       session = self._session(workdirs.SEARCH)
       job = Search(self._config, self._dataset, session, self._devices)

@@ -20,7 +20,7 @@ import numpy as np
 
 from lfr_darts_jax import pipeline
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
-from lfr_darts_jax.models.network import supernet
+from lfr_darts_jax.models.spaces import supernet
 from lfr_darts_jax.runtime import metrics
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import bilevel, plans

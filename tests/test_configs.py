@@ -4,7 +4,7 @@ import pathlib
 import pytest
 
 from lfr_darts_jax import config as schema
-from lfr_darts_jax.models.network import supernet
+from lfr_darts_jax.models.spaces import supernet
 from lfr_darts_jax.pipeline import describe
 from lfr_darts_jax.search import plans
 from lfr_darts_jax.search_space import formats

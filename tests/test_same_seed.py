@@ -11,7 +11,7 @@ import pytest
 
 import lfr_darts_jax
 from lfr_darts_jax import pipeline
-from lfr_darts_jax.models.network import final_network
+from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.runtime import workdir as workdirs
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.training import result as results, train

@@ -9,7 +9,7 @@ import pytest
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import datasets
 from lfr_darts_jax.errors import RunError, UsageError
-from lfr_darts_jax.models.network import final_network
+from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.runtime import checkpoint as checkpoints, nan_guard, workdir as workdirs
 from lfr_darts_jax.runtime.metrics import Metrics
 from lfr_darts_jax.runtime.preemption import Interrupted, Preemption

@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of a network and of its candidates, from shapes alone: nothing is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import math
 from typing import Any
@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lfr_darts_jax.models import edge_stacks
 from lfr_darts_jax.models.edge_stacks import edge_name
 from lfr_darts_jax.models.layers.binary import BinaryConv
 from lfr_darts_jax.models.layers.depthwise import DepthwiseConv
 from lfr_darts_jax.models.network import Network
-from lfr_darts_jax.search_space.cell_spec import edges
+from lfr_darts_jax.models.spaces import AnyNetwork
+from lfr_darts_jax.search_space.cell_spec import LAYER, CellSpec
 
 _COUNTED = (nn.Conv, nn.Dense, DepthwiseConv)
 Path = tuple[str, ...]
@@ -25,7 +27,7 @@ def parameters(params: Any) -> int:
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def describe(network: Network, image_shape: tuple[int, int, int]) -> dict[str, int]:
+def describe(network: AnyNetwork, image_shape: tuple[int, int, int]) -> dict[str, int]:
   """Cost of a network; mixed cells count with all their candidates.
 
   Args:
@@ -48,40 +50,65 @@ def describe(network: Network, image_shape: tuple[int, int, int]) -> dict[str, i
   }
 
 
-def candidates(network: Network, image_shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
-  """Multiply-adds of every candidate of the mixed cells of a supernet, for one image.
+def candidates(
+  network: AnyNetwork, image_shape: tuple[int, int, int], unit: str = "multiply_adds"
+) -> dict[str, np.ndarray]:
+  """Cost of every candidate of the mixed cells of a network.
 
   Args:
-    network: the supernet.
+    network: a supernet, or a final network of cells that are not derived.
     image_shape: height, width and channels.
+    unit: "multiply_adds" for one image, or "parameters".
 
   Returns:
     By cell `[edges, operations]`, summed over the cell's layers; zero for what costs nothing and for what is no
     candidate.
   """
-  _, counts, _ = _count(network, image_shape)
+  variables, counts, _ = _count(network, image_shape)
+  if unit == "parameters":
+    counts = _sizes(network, variables["params"])
   costs = {name: np.zeros(mixture.shape, int) for name, mixture in _uniform(network).items()}
-  for cell in (cell for cell in network.cells if cell.name in costs):
-    rows = {edge_name(*edge): row for row, edge in enumerate(edges(cell.nodes))}
-    layers = {f"layer_{i}" for i, other in enumerate(network.layout) if other == cell.name}
-    for (layer, *rest), count in counts.items():
-      if layer in layers and rest[0] in rows:
-        costs[cell.name][rows[rest[0]], network.operations.index(rest[1])] += count
+  cells = {cell.name: cell for cell in network.cells if cell.name in costs}
+  layers = {f"layer_{i}": cells[name] for i, name in enumerate(network.layout) if name in cells}
+  for (layer, *rest), count in counts.items():
+    if layer in layers and (place := _place(layers[layer], rest)):
+      row, operation = place
+      costs[layers[layer].name][row, network.operations.index(operation)] += count
   return costs
 
 
-def _uniform(network: Network) -> dict[str, jax.Array]:
+def _place(cell: CellSpec, path: Sequence[str]) -> tuple[int, str] | None:
+  """Which edge and operation a module of a cell's layer belongs to, None where to none."""
+  if cell.kind == LAYER:
+    return 0, path[0]
+  rows = {edge_name(*edge): row for row, edge in enumerate(cell.edges)}
+  return (rows[path[0]], path[1]) if path[0] in rows else None
+
+
+def _sizes(network: AnyNetwork, params: Any) -> dict[Path, int]:
+  """Scalars of the parameters by path of the operation, each edge by itself."""
+  unstack = lambda cell, layer: dict(layer) if cell.kind == LAYER else edge_stacks.unstack(cell, layer)
+  # Shapes alone have no rows to be taken.
+  whole = jax.eval_shape(lambda tree: edge_stacks.of_network(unstack, network.layout, network.cells, tree), params)
+  sizes: dict[Path, int] = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(whole):
+    names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+    sizes[names] = sizes.get(names, 0) + math.prod(leaf.shape)
+  return sizes
+
+
+def _uniform(network: AnyNetwork) -> dict[str, jax.Array]:
   """Mixtures of the cells that are not derived."""
   mixed = [cell for cell in network.cells if not cell.derived]
   return {cell.name: jnp.ones((len(cell.candidates), len(network.operations))) for cell in mixed}
 
 
-def _count(network: Network, image_shape: tuple[int, int, int]) -> tuple[Any, dict[Path, int], dict[Path, int]]:
+def _count(network: AnyNetwork, image_shape: tuple[int, int, int]) -> tuple[Any, dict[Path, int], dict[Path, int]]:
   """Shapes of the variables, and multiply-adds by path of the module: real ones and binary ones."""
   images, mixtures = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), _uniform(network)
   variables = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, mixtures), images)
   # Written out, since a loop over edges would be counted once.
-  network = network.clone(edges="unroll")
+  network = network.clone(edges="unroll") if isinstance(network, Network) else network
   counts: dict[Path, int] = {}
   binary: dict[Path, int] = {}
   with _counting(_COUNTED, counts), _counting((BinaryConv,), binary):

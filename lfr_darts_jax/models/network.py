@@ -268,11 +268,6 @@ def _fields(config: ml_collections.ConfigDict, searching: bool) -> dict[str, Any
   }
 
 
-def with_sharding(network: Network, sharding: BatchSharding) -> Network:
-  """The same network on other devices."""
-  return network.clone(settings=network.settings._replace(sharding=sharding))
-
-
 def check_resolution(
   config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: tuple[CellSpec, ...], auxiliary: bool = False
 ) -> None:

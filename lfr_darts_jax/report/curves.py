@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 import numpy as np
 
 from lfr_darts_jax.report.run_data import AlphaHistory, Scalars
-from lfr_darts_jax.search_space.cell_spec import edges
 
 # Okabe and Ito's colours, safe for the colour-blind; with line styles they tell ten operations apart.
 COLOURS = ("#999999", "#D55E00", "#E69F00", "#000000", "#56B4E9", "#0072B2", "#009E73", "#CC79A7")
@@ -18,15 +17,14 @@ STYLES = ("-", "--")
 PANELS_PER_ROW = 5
 
 
-def alphas(history: AlphaHistory, operations: Sequence[str], nodes: int) -> Figure:
+def alphas(history: AlphaHistory, operations: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Figure:
   """The softmax of a cell's alphas over the steps, one panel per edge, prunings marked.
 
   Args:
     history: how they developed.
     operations: names of the columns.
-    nodes: of the cell.
+    pairs: (source, target) of the cell's edges.
   """
-  pairs = edges(nodes)
   rows = -(-len(pairs) // PANELS_PER_ROW)
   figure = Figure(figsize=(11, 1.5 * rows + 0.9), layout="constrained")
   grid = figure.subplots(rows, PANELS_PER_ROW, sharex=True, sharey=True, squeeze=False)

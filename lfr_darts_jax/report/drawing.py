@@ -12,7 +12,8 @@ import matplotlib.path
 from lfr_darts_jax.report import cell_graph
 from lfr_darts_jax.runtime import paths
 from lfr_darts_jax.runtime.paths import Path
-from lfr_darts_jax.search_space.cell_spec import REDUCTION, CellSpec
+from lfr_darts_jax.search_space.cell_spec import LAYER, REDUCTION, CellSpec
+from lfr_darts_jax.search_space.operation_names import IDENTITY
 
 FONT_SIZE, DPI = 9.0, 144
 # A family of operations to its colour, by the start of its name; after Okabe and Ito, safe for the colour-blind.
@@ -22,6 +23,8 @@ FAMILIES = {
   "max_pool": "#f9d49a",
   "avg_pool": "#f7efa1",
   "skip_connect": "#e0e0e0",
+  IDENTITY: "#e0e0e0",
+  "mb": "#bcdcf4",
   "conv": "#eccbdf",
 }
 OTHER, STATE, INK = "#ffffff", "#33475b", "#22303c"
@@ -46,21 +49,22 @@ def cell(spec: CellSpec) -> matplotlib.figure.Figure:
 
 
 def network(
-  layout: Sequence[str], cells: Sequence[CellSpec], features: Sequence[tuple[int, int]]
+  layout: Sequence[str], cells: Sequence[CellSpec], features: Sequence[tuple[int, int]] = ()
 ) -> matplotlib.figure.Figure:
   """Draws a network from image to classifier: a box per layer, the higher the larger its features.
 
   Args:
     layout: names of its layers, shallow to deep.
-    cells: their cells.
-    features: of every layer's output, (height and width in pixels, number).
+    cells: their cells; layers of a chain are called by their operations.
+    features: of every layer's output, (height and width in pixels, number); none where they are not known.
   """
-  reductions = {spec.name for spec in cells if spec.kind == REDUCTION}
-  largest = max(size for size, _ in features)
-  width = max(0.5, *(cell_graph.label_width(name) for name in layout))
+  specs = {spec.name: spec for spec in cells}
+  labels = [" | ".join(specs[n].candidates[0]) if specs[n].kind == LAYER else n for n in layout]
+  sizes = [size for size, _ in features] or [1] * len(layout)
+  width = max(0.5, *map(cell_graph.label_width, labels))
   layers = [
-    (name, width, 0.32 + 1.2 * size / largest, REDUCING if name in reductions else NORMAL)
-    for name, (size, _) in zip(layout, features, strict=True)
+    (label, width, 0.32 + 1.2 * size / max(sizes), _layer_colour(specs[name]))
+    for label, name, size in zip(labels, layout, sizes, strict=True)
   ]
   end = lambda label: (label, 0.9, cell_graph.HEIGHT, STATE)
   parts = [end("image"), end("stem"), *layers, end("classifier")]
@@ -74,8 +78,15 @@ def network(
   for left, right in itertools.pairwise(boxes):
     ends = (left.x + left.width / 2, middle), (right.x - right.width / 2, middle)
     axes.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=7, color=INK, shrinkA=0, shrinkB=0))
-  _mark_sections(axes, boxes[2:-1], features)
+  if features:
+    _mark_sections(axes, boxes[2:-1], features)
   return figure
+
+
+def _layer_colour(spec: CellSpec) -> str:
+  if spec.kind == LAYER:
+    return family_colour(spec.candidates[0][0])
+  return REDUCING if spec.kind == REDUCTION else NORMAL
 
 
 def _mark_sections(axes: Axes, boxes: Sequence[cell_graph.Box], features: Sequence[tuple[int, int]]) -> None:
@@ -88,14 +99,20 @@ def _mark_sections(axes: Axes, boxes: Sequence[cell_graph.Box], features: Sequen
     axes.text((left + right) / 2, 0.54, text, ha="center", va="top", fontsize=FONT_SIZE - 1.5, color=INK)
 
 
+def pictures(cells: Sequence[CellSpec]) -> dict[str, matplotlib.figure.Figure]:
+  """The pictures of a genotype by name: one per cell, or that of a chain."""
+  if cells and cells[0].kind == LAYER:
+    return {"chain": network([spec.name for spec in cells], cells)}
+  return {spec.name: cell(spec) for spec in cells}
+
+
 def save_all(folder: Path, cells: Sequence[CellSpec]) -> list[Path]:
-  """Writes every cell as NAME.svg and NAME.png; returns the paths."""
+  """Writes every picture of a genotype as NAME.svg and NAME.png; returns the paths."""
   paths.make_folder(folder)
   written: list[Path] = []
-  for spec in cells:
-    figure = cell(spec)
+  for name, figure in pictures(cells).items():
     for kind in ("svg", "png"):
-      path = folder / f"{spec.name}.{kind}"
+      path = folder / f"{name}.{kind}"
       paths.write_atomically(path, render(figure, kind))
       written.append(path)
   return written

@@ -12,12 +12,14 @@ from PIL import Image
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.models import cost
-from lfr_darts_jax.models.network import final_network
+from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.report import curves, drawing, run_data
 from lfr_darts_jax.report.run_data import Run
 from lfr_darts_jax.runtime import paths
 from lfr_darts_jax.runtime.paths import Path
 from lfr_darts_jax.runtime.progress import duration
+from lfr_darts_jax.search_space import spaces
+from lfr_darts_jax.search_space.cell_spec import LAYER
 from lfr_darts_jax.search_space.genotype import Genotype
 from lfr_darts_jax.training.result import Result
 
@@ -74,6 +76,7 @@ def _contents(run: Run) -> dict[str, Any]:
     "cells": [
       {"name": c.name, "kind": c.kind, "picture": _picture(drawing.cell(c), f"Graph of cell {c}", str(c))}
       for c in run.cells
+      if c.kind != LAYER  # The network above shows a chain.
     ],
     "outcomes": [
       {"iteration": i + 1, "supernet": " ".join(run.plan.stages[i].layout), "outcome": outcome}
@@ -128,7 +131,7 @@ def _network(run: Run, genotype: Genotype) -> Picture:
 
 
 def _iterations(run: Run) -> list[dict[str, Any]]:
-  operations, nodes = run.config.search.operations, run.config.search.nodes
+  operations, edges = spaces.operations(run.config), {cell.name: cell.edges for cell in run.plan.cells}
   iterations = []
   for i, histories in enumerate(run.histories):
     drawn = []
@@ -141,7 +144,9 @@ def _iterations(run: Run) -> list[dict[str, Any]]:
       drawn.append(
         {
           "name": name,
-          "alphas": _picture(curves.alphas(history, operations, nodes), f"Alphas of {name} over the steps", caption),
+          "alphas": _picture(
+            curves.alphas(history, operations, edges[name]), f"Alphas of {name} over the steps", caption
+          ),
           "certainty": _picture(
             curves.certainty(history, operations), f"Entropy of {name} and the operations that lead its edges", ""
           ),

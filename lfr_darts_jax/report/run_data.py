@@ -13,7 +13,7 @@ from lfr_darts_jax.runtime import json_io, metrics, workdir as workdirs
 from lfr_darts_jax.runtime.metrics import OUTCOME, PRUNED, Entry
 from lfr_darts_jax.runtime.paths import Path
 from lfr_darts_jax.search import diagnostics, multi_seed, plans
-from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space import formats, spaces
 from lfr_darts_jax.search_space.cell_spec import CellSpec
 from lfr_darts_jax.search_space.genotype import Genotype
 from lfr_darts_jax.training import result as results
@@ -145,7 +145,7 @@ def read(workdir: Path) -> Run:
     workdirs.commands(workdir),
     plan,
     tuple(_scalars(own) for _, own in begun),
-    tuple({n: _history(own, cells[n], config.search.operations) for n in stage.searched} for stage, own in begun),
+    tuple({n: _history(own, cells[n], spaces.operations(config)) for n in stage.searched} for stage, own in begun),
     tuple({n: _stage_result(entry, cells[n]) for n in stage.searched} for stage, entry in ended),
     tuple(diagnostics.latest(entries)),
     _scalars([e for e in entries if e["phase"] == "train"]),

@@ -14,7 +14,7 @@ import optax
 
 from lfr_darts_jax.data import augment, input_pipeline
 from lfr_darts_jax.models.cell import Rates
-from lfr_darts_jax.models.network import Network, with_sharding
+from lfr_darts_jax.models.spaces import AnyNetwork, with_sharding
 from lfr_darts_jax.runtime import distributed, target
 from lfr_darts_jax.runtime.distributed import WHOLE_BATCH, Devices
 from lfr_darts_jax.search import alignment, hypergradient, penalties, plans, relaxation
@@ -117,7 +117,7 @@ class SearchSteps:
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    network: Network,
+    network: AnyNetwork,
     stage: plans.Stage,
     total: int,
     statistics: input_pipeline.Statistics,
@@ -182,7 +182,7 @@ class SearchSteps:
       key: raw random key, see `SearchState`.
     """
     cells, operations, edge_weights = self._network.cells, self._network.operations, self._config.search.edge_weights
-    masks = {c.name: mask_of(c, operations, edge_weights) for c in cells if c.name in self._stage.searched}
+    masks = {c.name: mask_of(c, operations, edge_weights) for c in cells if c.name in alphas}
     params, never = variables["params"], jnp.iinfo(jnp.int32).max
     until = {name: jnp.where(mask.operations, jnp.int32(never), 0) for name, mask in masks.items()}
     return SearchState(
@@ -192,7 +192,7 @@ class SearchSteps:
       alphas=alphas,
       mask=masks,
       opt_state=self.optimizer.init(params),
-      alpha_opt_state=self._alpha_optimizer(masks).init(alphas),
+      alpha_opt_state=self._alpha_optimizer(masks).init(self._searched(alphas)),
       key=key,
       until=until if self._config.prune.fade else None,
     )
@@ -377,7 +377,7 @@ class SearchSteps:
       inner = hypergradient.Inner(loss, state.params, state.alphas, rate, terms, key, self._devices.mean)
       correction = self._hypergradient.correction(inner, gradient.params)
       by_alphas = jax.tree.map(lambda g, c: g - rate * c, by_alphas, correction)
-    norms = {name: optax.tree.norm(g).astype(jnp.float32) for name, g in by_alphas.items()}
+    norms = {name: optax.tree.norm(g).astype(jnp.float32) for name, g in self._searched(by_alphas).items()}
     summed = jax.tree.map(jnp.add, carry.sums.alpha_gradients, norms)
     return carry._replace(
       state=self.apply_alpha_gradient(state, by_alphas), sums=carry.sums._replace(alpha_gradients=summed)
@@ -406,9 +406,10 @@ class SearchSteps:
 
   def apply_alpha_gradient(self, state: SearchState, gradient: dict[str, Alphas]) -> SearchState:
     """The state after the alphas moved by a gradient."""
-    optimizer = self._alpha_optimizer(state.mask)
-    updates, alpha_opt_state = optimizer.update(gradient, state.alpha_opt_state, state.alphas)
-    return state.replace(alphas=optax.apply_updates(state.alphas, updates), alpha_opt_state=alpha_opt_state)
+    optimizer, alphas = self._alpha_optimizer(state.mask), self._searched(state.alphas)
+    updates, alpha_opt_state = optimizer.update(self._searched(gradient), state.alpha_opt_state, alphas)
+    alphas = state.alphas | optax.apply_updates(alphas, updates)
+    return state.replace(alphas=alphas, alpha_opt_state=alpha_opt_state)
 
   def apply_weight_gradient(self, state: SearchState, gradient: Tree, batch_stats: Tree) -> SearchState:
     """The state after the weights moved by a gradient; batch statistics move here alone."""
@@ -420,5 +421,9 @@ class SearchSteps:
     search = self._config.search
     return self._rate(step) if search.inner_learning_rate is None else search.inner_learning_rate
 
+  def _searched(self, of_cells: dict[str, Any]) -> dict[str, Any]:
+    """What belongs to the cells whose alphas move."""
+    return {name: of_cells[name] for name in self._stage.searched}
+
   def _alpha_optimizer(self, mask: dict[str, Alphas]) -> optax.GradientTransformation:
-    return optimizers.search_alphas(self._config, self._stage.alpha_learning_rate(self._total), mask)
+    return optimizers.search_alphas(self._config, self._stage.alpha_learning_rate(self._total), self._searched(mask))

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from lfr_darts_jax.models import edge_stacks
-from lfr_darts_jax.search_space.cell_spec import CellSpec
+from lfr_darts_jax.search_space.cell_spec import LAYER, CellSpec
 
 Tree = Any
 Path = tuple[str, ...]
@@ -68,6 +68,8 @@ def drop_pruned(
   def restack(cell: CellSpec, layer: Mapping[str, Tree]) -> dict[str, Tree]:
     if cell == fewer[cell.name]:
       return dict(layer)
+    if cell.kind == LAYER:
+      return {name: tree for name, tree in layer.items() if name in fewer[cell.name].candidates[0]}
     return edge_stacks.restack(cell, fewer[cell.name], jax.tree.map(np.asarray, layer))
 
   return edge_stacks.of_network(restack, layout, before, variables)

@@ -16,6 +16,7 @@ from lfr_darts_jax.search.bilevel import TRAIN, VALIDATION
 from lfr_darts_jax.search.pruning import Pruner
 from lfr_darts_jax.search.relaxation import entropy
 from lfr_darts_jax.search.state import SearchPosition, SearchState
+from lfr_darts_jax.search_space import spaces
 from lfr_darts_jax.search_space.cell_spec import CellSpec
 from lfr_darts_jax.search_space.operation_names import SKIP_CONNECT
 
@@ -144,7 +145,7 @@ class SearchLogger:
   ) -> dict[str, Any]:
     """Replaces the findings of a stage, says lines and what is new, and returns what to write."""
     mixtures, findings = self._pruner.mixtures(state), []
-    operations = self._config.search.operations
+    operations = spaces.operations(self._config)
     for cell, derived in zip(self._searched(position), self._pruner.derive(position, state).values(), strict=True):
       share = diagnostics.entropy_share(cell, mixtures[cell.name], operations)
       least = self.least_entropy[cell.name] = min(share, self.least_entropy.get(cell.name, 1.0))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lfr_darts_jax.models.cell import NO_RATES, Rates
-from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.models.spaces import AnyNetwork
 from lfr_darts_jax.search import penalties, relaxation
 from lfr_darts_jax.search.relaxation import Moment, Relaxation
 from lfr_darts_jax.search.state import Alphas
@@ -47,7 +47,7 @@ class Objective(NamedTuple):
 
 
 def supernet_loss(
-  network: Network,
+  network: AnyNetwork,
   objective: Objective,
   mask: dict[str, Alphas],
   params: Tree,

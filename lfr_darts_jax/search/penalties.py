@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfr_darts_jax.models import cost
-from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.models.spaces import AnyNetwork
 from lfr_darts_jax.search.state import Alphas
 
 
@@ -86,7 +86,7 @@ def total(named: Named, choice: Choice) -> jax.Array | float:
   return sum(weight * RAMPS[ramp](choice.progress) * PENALTIES[name](choice) for name, weight, ramp in named)
 
 
-def costs(named: Named, network: Network, image_shape: tuple[int, int, int]) -> Mapping[str, np.ndarray]:
+def costs(named: Named, network: AnyNetwork, image_shape: tuple[int, int, int]) -> Mapping[str, np.ndarray]:
   """What `Choice.costs` holds, where one of the penalties needs it: see `cost.candidates`."""
   needed = any(name == "complexity" and weight for name, weight, _ in named)
   return cost.candidates(network, image_shape) if needed else {}

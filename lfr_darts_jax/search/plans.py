@@ -1,4 +1,4 @@
-"""A search is a plan: a list of stages. The plans lfr_darts, darts, pdarts, joint and per_layer.
+"""A search is a plan: a list of stages. The plans lfr_darts, darts, pdarts, joint and per_layer; of chains, others.
 
 Baselines come from the same code as the method, so comparisons are fair.
 """
@@ -9,8 +9,9 @@ import dataclasses
 import ml_collections
 
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.search_space.cell_spec import NORMAL, REDUCTION, CellSpec
-from lfr_darts_jax.search_space.genotype import section_layout
+from lfr_darts_jax.search_space import spaces
+from lfr_darts_jax.search_space.cell_spec import LAYER, NORMAL, REDUCTION, CellSpec
+from lfr_darts_jax.search_space.genotype import Genotype, section_layout
 from lfr_darts_jax.search_space.operation_names import OPERATION_NAMES
 
 CELL_NAMES = ("n0", "r0", "n1", "r1", "n2")
@@ -29,6 +30,7 @@ SCHEDULES = {
   "darts": (0.0, DARTS_TRAVEL),
   "pdarts": (0.4, PDARTS_TRAVEL),
   "per_layer": (0.0, DARTS_TRAVEL),
+  "per_section": (0.3, DARTS_TRAVEL),
 }
 
 
@@ -43,7 +45,9 @@ class Stage:
     layout: names of the supernet's layers, shallow to deep.
     searched: the cells whose alphas move.
     rounds: of pruning: (share of the stage's steps, operations kept per edge), in order.
-    keep: operations kept per edge at its end; 1 derives the cell: one operation on two edges per node.
+    keep: operations kept per edge at its end; 1 derives the cell: one operation on two edges per node; None leaves it
+      as it is until the end of the search.
+    settled: cells that earlier stages searched and left as they were: mixed by alphas that don't move any more.
     inherit: whether its supernet starts from the weights of the one before.
     skip_dropout: initial dropout rate on skip_connects, None for no dropout.
     warmup: share of its steps that train weights alone, at its beginning.
@@ -54,7 +58,8 @@ class Stage:
   layout: tuple[str, ...]
   searched: tuple[str, ...]
   rounds: Rounds = ()
-  keep: int = 1
+  keep: int | None = 1
+  settled: tuple[str, ...] = ()
   inherit: bool = False
   skip_dropout: float | None = None
   warmup: float = 0.0
@@ -102,6 +107,13 @@ class Plan:
   stages: tuple[Stage, ...]
   max_skip_connects: int | None = None
 
+  def genotype(self, cells: Sequence[CellSpec]) -> Genotype:
+    """The genotype of its cells, derived; of a chain, those of the layers of the last stage."""
+    if self.cells[0].kind != LAYER:
+      return Genotype(tuple(cells))
+    by_name, layout = {cell.name: cell for cell in cells}, self.stages[-1].layout
+    return Genotype(tuple(CellSpec.layer(f"l{i}", by_name[name].candidates[0]) for i, name in enumerate(layout)))
+
   def check(self, stage: int, rounds: int, cells: tuple[CellSpec, ...], built: tuple[CellSpec, ...]) -> None:
     """Checks that a search by this plan may stand at a position; arguments as of `state.SearchPosition`.
 
@@ -140,7 +152,7 @@ def make(config: ml_collections.ConfigDict) -> Plan:
   Raises:
     UsageError: where `search.operations` names an unknown one.
   """
-  plan = PLANS[config.plan.name](config)
+  plan = PLANS[config.space.name][config.plan.name](config)
   warmup, travel = SCHEDULES[config.plan.name]
   if config.search.warmup_fraction is not None:
     warmup = config.search.warmup_fraction
@@ -216,4 +228,37 @@ def _per_layer(config: ml_collections.ConfigDict) -> Plan:
   return Plan(_cells(config, names), (Stage(names, names, _rounds(config, ())),))
 
 
-PLANS = {"lfr_darts": _lfr_darts, "darts": _darts, "pdarts": _pdarts, "joint": _joint, "per_layer": _per_layer}
+def _chain(config: ml_collections.ConfigDict, names: Sequence[str], stages: Sequence[Stage]) -> Plan:
+  return Plan(tuple(CellSpec.layer(name, spaces.operations(config)) for name in names), tuple(stages))
+
+
+def _chain_layered(config: ml_collections.ConfigDict) -> Plan:
+  # What later layers will want of a budget is not known yet, so that no layer is chosen before the end.
+  layers, by_section = spaces.layers(config), config.plan.unit == "section"
+  names = tuple(f"l{i}" for i in range(len(layers)))
+  units = [layer.section if by_section else i for i, layer in enumerate(layers)]
+  stages, rounds = [], _rounds(config, ())
+  for unit in dict.fromkeys(units):
+    layout = tuple(name for name, own in zip(names, units, strict=True) if own <= unit)
+    searched = tuple(name for name, own in zip(names, units, strict=True) if own == unit)
+    settled = layout[: len(layout) - len(searched)]
+    stages.append(Stage(layout, searched, rounds, None, settled, inherit=config.plan.inherit_weights))
+  return _chain(config, names, stages)
+
+
+def _chain_joint(config: ml_collections.ConfigDict) -> Plan:
+  names = tuple(f"l{i}" for i in range(len(spaces.layers(config))))
+  return _chain(config, names, [Stage(names, names, _rounds(config, ()), None)])
+
+
+def _per_section(config: ml_collections.ConfigDict) -> Plan:
+  layout = tuple(f"s{layer.section}" for layer in spaces.layers(config))
+  names = tuple(dict.fromkeys(layout))
+  return _chain(config, names, [Stage(layout, names, _rounds(config, ()), None)])
+
+
+# By `space.name`, then by `plan.name`.
+PLANS = {
+  "cells": {"lfr_darts": _lfr_darts, "darts": _darts, "pdarts": _pdarts, "joint": _joint, "per_layer": _per_layer},
+  "mobile": {"lfr_darts": _chain_layered, "joint": _chain_joint, "per_section": _per_section},
+}

@@ -1,6 +1,6 @@
 """Which connections are weak: from mixtures to the candidates that survive, and to the derived cell."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from lfr_darts_jax.search import plans, relaxation
 from lfr_darts_jax.search.state import SearchPosition, SearchState
-from lfr_darts_jax.search_space.cell_spec import NORMAL, CellSpec, edges
+from lfr_darts_jax.search_space import spaces
+from lfr_darts_jax.search_space.cell_spec import NORMAL, CellSpec
 from lfr_darts_jax.search_space.operation_names import NONE, SKIP_CONNECT
 
 INPUTS_PER_NODE = 2  # DARTS derives two edges into every node.
@@ -105,13 +106,13 @@ def derive(
     The derived cell; a node has fewer edges only where it has fewer candidates, or weaker ones.
   """
   chex.assert_shape(strength, (len(cell.candidates), len(operations)))
-  pairs = edges(cell.nodes)
+  pairs = cell.edges
   left = [[name for name in names if name != NONE] for names in cell.candidates]
   value = lambda edge, name: strength[edge][operations.index(name)]
   while True:
     best = [max(names, key=lambda name: value(e, name)) if names else None for e, names in enumerate(left)]
     chosen: set[int] = set()
-    for target in range(2, cell.nodes + 2):
+    for target in dict.fromkeys(target for _, target in pairs):
       into = [e for e, (_, t) in enumerate(pairs) if t == target and best[e]]
       ranked = sorted(into, key=lambda e: (-value(e, best[e]), e))[:inputs]
       chosen |= {e for e in ranked if e == ranked[0] or value(e, best[e]) >= threshold}
@@ -129,19 +130,20 @@ class Pruner:
   def __init__(self, config: ml_collections.ConfigDict, plan: plans.Plan):
     """Takes the config, for `seed`, `prune` and `search`, and the plan."""
     self._config, self._plan = config, plan
-    self._operations = tuple(config.search.operations)
+    self._operations = spaces.operations(config)
     self._relax = relaxation.make(config.search)
 
   def mixtures(self, state: SearchState) -> dict[str, np.ndarray]:
-    """Per searched cell `[edges, operations]`, without noise."""
+    """Per cell with alphas `[edges, operations]`, without noise."""
     alphas, mask = jax.tree.map(np.asarray, (state.alphas, state.mask))
     return {name: np.asarray(self._relax(a, mask[name], relaxation.Moment())) for name, a in alphas.items()}
 
   def strengths(self, position: SearchPosition, state: SearchState) -> dict[str, np.ndarray]:
-    """Per searched cell, how strong its candidates are, `[edges, operations]`."""
+    """Per cell that the position's stage searches, how strong its candidates are, `[edges, operations]`."""
     rng = np.random.default_rng([self._config.seed, 3, position.stage, position.rounds])
     rule = RULES[self._config.prune.rule]
-    return {name: rule.strengths(mixture, rng) for name, mixture in sorted(self.mixtures(state).items())}
+    mixtures, searched = self.mixtures(state), sorted(self._plan.stages[position.stage].searched)
+    return {name: rule.strengths(mixtures[name], rng) for name in searched}
 
   def prune(self, position: SearchPosition, state: SearchState, count: int) -> dict[str, CellSpec]:
     """The searched cells with at most `count` operations per edge."""
@@ -154,15 +156,26 @@ class Pruner:
 
   def derive(self, position: SearchPosition, state: SearchState) -> dict[str, CellSpec]:
     """The searched cells as they would be derived now."""
-    strengths, cap = self.strengths(position, state), self._plan.max_skip_connects
+    return self._derived(position, self.strengths(position, state))
+
+  def _derived(self, position: SearchPosition, strengths: Mapping[str, np.ndarray]) -> dict[str, CellSpec]:
+    cap, threshold = self._plan.max_skip_connects, self._config.prune.edge_threshold
     return {
       cell.name: derive(
-        cell,
-        strengths[cell.name],
-        self._operations,
-        cap if cell.kind == NORMAL else None,
-        threshold=self._config.prune.edge_threshold,
+        cell, strengths[cell.name], self._operations, cap if cell.kind == NORMAL else None, threshold=threshold
       )
       for cell in position.cells
       if cell.name in strengths
     }
+
+  def remember(self, position: SearchPosition, state: SearchState) -> SearchPosition:
+    """The position with the strengths of its stage's cells, where their choice falls at the end of the search."""
+    if self._plan.stages[position.stage].keep is not None:
+      return position
+    found = {name: tuple(map(tuple, rows.tolist())) for name, rows in self.strengths(position, state).items()}
+    return dataclasses.replace(position, strengths=position.strengths | found)
+
+  def choose(self, position: SearchPosition) -> tuple[CellSpec, ...]:
+    """The derived cells at the end of a search."""
+    chosen = self._derived(position, {name: np.array(rows) for name, rows in position.strengths.items()})
+    return tuple(chosen.get(cell.name, cell) for cell in position.cells)

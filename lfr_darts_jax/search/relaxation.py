@@ -84,6 +84,26 @@ def gumbel(alphas: Alphas, mask: Alphas, moment: Moment, temperatures: tuple[flo
   return hard * (1 + (soft - jax.lax.stop_gradient(soft)))
 
 
+def sampled(alphas: Alphas, mask: Alphas, moment: Moment) -> jax.Array:
+  """One operation of every edge, sampled by softmax(alphas), while weights train; `softmax` while alphas move.
+
+  ProxylessNAS (Cai et al., ICLR 2019, section 3.2) trains weights so, and moves the alphas of two operations at a time.
+  A single computed path would not do in a chain: the batch norm behind it makes the loss blind to the scale of its
+  output, which the gradient of a sampled gate is by.
+
+  Args:
+    alphas, mask: as of `softmax`.
+    moment: without a key the mixture is `softmax`.
+  """
+  soft = softmax(alphas, mask, moment)
+  if moment.key is None:
+    return soft
+  logits = jnp.where(soft > 0, jnp.log(jnp.where(soft > 0, soft, 1)), -jnp.inf)
+  drawn = jax.random.categorical(moment.key, logits, axis=-1)
+  hard = jax.nn.one_hot(drawn, soft.shape[-1], dtype=soft.dtype) * (soft > 0)
+  return jnp.where(moment.training, hard, soft)
+
+
 def edge_shares(logits: jax.Array, left: jax.Array) -> jax.Array:
   """Softmax over the edges into every node (PC-DARTS, equation 4).
 
@@ -131,8 +151,9 @@ GATES: dict[str, Callable[[ml_collections.ConfigDict], Relaxation]] = {
   "softmax": lambda search: softmax,
   "sigmoid": lambda search: sigmoid,
   "gumbel": lambda search: functools.partial(gumbel, temperatures=search.temperatures),
+  "sampled": lambda search: sampled,
 }
-SPARSE = ("gumbel",)
+SPARSE = ("gumbel", "sampled")
 
 
 def is_sparse(search: ml_collections.ConfigDict) -> bool:

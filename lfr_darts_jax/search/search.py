@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from lfr_darts_jax.data import datasets, input_pipeline
-from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.models.spaces import AnyNetwork
 from lfr_darts_jax.runtime import distributed
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.runtime.nan_guard import NotFinite, reshuffle
@@ -23,7 +23,7 @@ from lfr_darts_jax.search.state import SearchPosition, SearchState
 from lfr_darts_jax.search_space.genotype import Genotype
 
 Save = Callable[[bool], None]
-Watch = Callable[[plans.Stage, Network, SearchState], None]
+Watch = Callable[[plans.Stage, AnyNetwork, SearchState], None]
 
 
 class Search:
@@ -80,7 +80,7 @@ class Search:
         phase = f"search, iteration {position.stage + 1}"
         position, state = self._begin(self._session.go_back(error, phase, self._shapes))
         state = reshuffle(state, self._session.clock.retries)
-    return Genotype(position.cells)
+    return self._stages.plan.genotype(self._pruner.choose(position))
 
   def _optimise(self, position: SearchPosition, state: SearchState) -> At:
     """The steps of a stage, in chunks, and its rounds of pruning, from wherever it stands."""
@@ -117,9 +117,14 @@ class Search:
       self._watch(stage, self._stages.network(whole), rebuilt)
     test = functools.partial(self._stages.validate, position, state, self._pruner.mixtures(state))
     accuracy = self._session.wait("testing the supernet on the validation images", test, save)
-    choose = self._pruner.derive if stage.keep == 1 else functools.partial(self._pruner.prune, count=stage.keep)
-    reduced = choose(position, state)
+    if stage.keep is None or stage.keep == 1:
+      reduced = self._pruner.derive(position, state)
+    else:
+      reduced = self._pruner.prune(position, state, stage.keep)
     self._logger.outcome(position, state, list(reduced.values()), accuracy)
+    position = self._pruner.remember(position, state)
+    if stage.keep is None:
+      return position, state
     return self._stages.rebuild(*self._stages.narrow(position, state, reduced))
 
   def _deepen(self, position: SearchPosition, state: SearchState, save: Save) -> At:

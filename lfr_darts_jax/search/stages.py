@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import ml_collections
 
 from lfr_darts_jax.data import datasets, input_pipeline
-from lfr_darts_jax.models.network import Network, supernet
+from lfr_darts_jax.models.spaces import AnyNetwork, supernet
 from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.search import growth, plans, relaxation
 from lfr_darts_jax.search.bilevel import SearchSteps
 from lfr_darts_jax.search.state import Alphas, SearchPosition, SearchState, mask_of
-from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
+from lfr_darts_jax.search_space import spaces
+from lfr_darts_jax.search_space.cell_spec import CellSpec
 from lfr_darts_jax.training.evaluate import evaluate
 
 ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
@@ -23,18 +24,18 @@ ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
 At = tuple[SearchPosition, SearchState]
 
 
-def supernet_of(config: ml_collections.ConfigDict, stage: plans.Stage, cells: tuple[CellSpec, ...]) -> Network:
+def supernet_of(config: ml_collections.ConfigDict, stage: plans.Stage, cells: tuple[CellSpec, ...]) -> AnyNetwork:
   """The supernet of a stage; where candidates get no weight meanwhile, by pruning or by chance, they may be skipped."""
   skip_unweighted = bool(stage.rounds) or relaxation.is_sparse(config.search)
   return supernet(config, stage.layout, cells, skip_unweighted)
 
 
-def initial_alphas(search: ml_collections.ConfigDict, key: jax.Array) -> Alphas:
+def initial_alphas(config: ml_collections.ConfigDict, cell: CellSpec, key: jax.Array) -> Alphas:
   """The alphas that a cell starts with."""
   draw = lambda key, *shape: ALPHA_SCALE * jax.random.normal(key, shape)
-  count = len(edges(search.nodes))
-  of_edges = draw(jax.random.fold_in(key, 1), count) if search.edge_weights else None
-  return Alphas(draw(key, count, len(search.operations)), of_edges)
+  count = len(cell.candidates)
+  of_edges = draw(jax.random.fold_in(key, 1), count) if config.search.edge_weights else None
+  return Alphas(draw(key, count, len(spaces.operations(config))), of_edges)
 
 
 class Stages:
@@ -61,7 +62,7 @@ class Stages:
     for stage in self.plan.stages:
       supernet(config, stage.layout, self.plan.cells)
 
-  def network(self, position: SearchPosition) -> Network:
+  def network(self, position: SearchPosition) -> AnyNetwork:
     """The supernet."""
     return supernet_of(self._config, self.plan.stages[position.stage], position.built)
 
@@ -80,12 +81,15 @@ class Stages:
 
   def initial_state(self, position: SearchPosition) -> SearchState:
     """The state in which a stage starts, with fresh weights and alphas."""
-    stage, search = self.plan.stages[position.stage], self._config.search
+    stage = self.plan.stages[position.stage]
     with target.host():
       key = jax.random.fold_in(jax.random.PRNGKey(self._config.seed), position.stage)
       weight_key, alpha_key, step_key = jax.random.split(key, 3)
       keys = zip(stage.searched, jax.random.split(alpha_key, len(stage.searched)), strict=True)
-      alphas = {name: initial_alphas(search, k) for name, k in keys}
+      cells = {cell.name: cell for cell in self.plan.cells}
+      alphas = {name: initial_alphas(self._config, cells[name], k) for name, k in keys}
+      # Their places; `inherit` fills them.
+      alphas |= {name: initial_alphas(self._config, cells[name], alpha_key) for name in stage.settled}
       image = jax.ShapeDtypeStruct((1, *self._data.image_shape), jnp.float32)
       variables = self.network(position).lazy_init(weight_key, image, {n: a.operations for n, a in alphas.items()})
       return self.steps(position).initial_state(variables, alphas, step_key)
@@ -93,7 +97,8 @@ class Stages:
   def narrow(self, position: SearchPosition, state: SearchState, reduced: dict[str, CellSpec]) -> At:
     """Narrows the mask of candidates; what belongs to the others stays in the state, but fades or is skipped."""
     search = self._config.search
-    mask = {name: mask_of(reduced[name], search.operations, search.edge_weights) for name in state.mask}
+    operations = spaces.operations(self._config)
+    mask = state.mask | {name: mask_of(cell, operations, search.edge_weights) for name, cell in reduced.items()}
     until = state.until
     if until is not None:
       end = state.step + plans.fade_steps(self._config, self.total)
@@ -109,8 +114,14 @@ class Stages:
     return dataclasses.replace(position, built=position.cells), self._devices.replicate(state)
 
   def inherit(self, position: SearchPosition, fresh: SearchState, before: SearchState) -> SearchState:
-    """The state in which a stage starts, its weights those of the stage before as far as that had them."""
-    if not self.plan.stages[position.stage].inherit:
+    """The state in which a stage starts, its weights those of the stage before as far as that had them.
+
+    So are alphas that are settled, in any case.
+    """
+    stage = self.plan.stages[position.stage]
+    settled = {name: before.alphas[name] for name in stage.settled}
+    fresh = fresh.replace(alphas=fresh.alphas | jax.tree.map(jnp.array, settled))
+    if not stage.inherit:
       return fresh
     old, new = (stage.layout for stage in self.plan.stages[position.stage - 1 : position.stage + 1])
     inherited = fresh.replace(

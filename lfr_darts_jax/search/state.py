@@ -70,12 +70,14 @@ class SearchPosition:
     cells: every cell's candidates that are left.
     built: every cell's candidates in the supernet; more where a round of pruning needs no other supernet.
     rounds: of pruning that are done in this stage.
+    strengths: `[edges][operations]` of every cell whose choice falls at the end of the search, once it was searched.
   """
 
   stage: int
   cells: tuple[CellSpec, ...]
   built: tuple[CellSpec, ...]
   rounds: int = 0
+  strengths: dict[str, tuple[tuple[float, ...], ...]] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def from_json(cls, value: Any, plan: plans.Plan) -> "SearchPosition":

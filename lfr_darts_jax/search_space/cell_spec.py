@@ -1,6 +1,7 @@
 """A cell as a set of candidates: per edge, the operations still to be chosen from.
 
 Full sets are the search space of DARTS; one operation on each kept edge is a derived cell. Pruning shrinks the sets.
+A layer of a chain, as the space "mobile" has them, is a cell of one edge.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from lfr_darts_jax.errors import UsageError, short
 
-NORMAL, REDUCTION = "normal", "reduction"
+NORMAL, REDUCTION, LAYER = "normal", "reduction", "layer"
 MAX_NODES = 16  # As `search.nodes` allows: a picture of a full cell with more has too many pixels to be drawn.
 
 
@@ -31,9 +32,9 @@ class CellSpec:
 
   Attributes:
     name: its name in layouts, such as "n0".
-    kind: "normal" or "reduction".
-    candidates: for every edge, in the order of `edges`, the operations left.
-    concat: the states whose features are the cell's output.
+    kind: "normal", "reduction", or "layer" of a chain.
+    candidates: for every edge, in the order of `edges`, the operations left; a layer has one edge.
+    concat: the states whose features are the cell's output; none of a layer.
 
   Raises:
     GenotypeError: where the name is not one of 1 to 32 letters, digits and underscores.
@@ -62,6 +63,16 @@ class CellSpec:
     candidates = tuple(tuple(operations) if near(*edge) else () for edge in edges(nodes))
     return cls(name, kind, candidates, tuple(range(2, nodes + 2)))
 
+  @classmethod
+  def layer(cls, name: str, operations: Sequence[str]) -> "CellSpec":
+    """A layer of a chain with these candidates."""
+    return cls(name, LAYER, (tuple(operations),), ())
+
+  @property
+  def edges(self) -> list[tuple[int, int]]:
+    """(source, target) states of its edges, see `edges`; a layer's leads from its input to its output."""
+    return [(0, 1)] if self.kind == LAYER else edges(self.nodes)
+
   @property
   def nodes(self) -> int:
     """Number of intermediate nodes."""
@@ -74,7 +85,7 @@ class CellSpec:
   @property
   def connections(self) -> list[tuple[int, int, tuple[str, ...]]]:
     """(source, target, candidates) of the edges that have any."""
-    return [(*edge, left) for edge, left in zip(edges(self.nodes), self.candidates, strict=False) if left]
+    return [(*edge, left) for edge, left in zip(self.edges, self.candidates, strict=False) if left]
 
   @property
   def derived(self) -> bool:
@@ -91,6 +102,8 @@ class CellSpec:
 
   def __str__(self) -> str:
     """On one line, node by node."""
+    if self.kind == LAYER:
+      return f"{self.name}: {' | '.join(self.candidates[0])}"
     node = lambda t: " + ".join(f"{'|'.join(ops)}({s})" for s, target, ops in self.connections if target == t)
     return f"{self.name} {self.kind}: " + ", ".join(f"{t} = {node(t)}" for t in range(2, self.nodes + 2))
 

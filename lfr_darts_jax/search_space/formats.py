@@ -9,19 +9,23 @@ from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.runtime import json_io, paths
 from lfr_darts_jax.runtime.paths import Path
 from lfr_darts_jax.search_space.cell_spec import MAX_NODES, NORMAL, REDUCTION, GenotypeError
-from lfr_darts_jax.search_space.genotype import Genotype, derived_cell, parse_json
+from lfr_darts_jax.search_space.genotype import Genotype, chain, derived_cell, parse_json
 
 MAX_CHARACTERS = 1_000_000
+# A code of NAS-Bench-Macro has a digit per layer.
+MACRO_CODE, MACRO_BLOCKS = re.compile(r"[0-2]{8}"), ("identity", "mb3_k3", "mb6_k5")
 
 
 def parse(text: str) -> Genotype:
-  """Reads `genotype.json` or DARTS's `Genotype(...)` text.
+  """Reads `genotype.json`, DARTS's `Genotype(...)` text, or a code of NAS-Bench-Macro such as 22212220.
 
   Raises:
     GenotypeError: with one line that says what is wrong.
   """
   if len(text) > MAX_CHARACTERS:
     raise GenotypeError(f"genotype: {len(text)} characters; at most {MAX_CHARACTERS} are allowed")
+  if MACRO_CODE.fullmatch(text.strip()):
+    return chain([MACRO_BLOCKS[int(digit)] for digit in text.strip()])
   return parse_json(text) if text.lstrip().startswith("{") else _parse_darts(text)
 
 
@@ -46,6 +50,8 @@ def named(name: str) -> Genotype:
   """
   if name in BUILT_IN:
     return BUILT_IN[name]
+  if MACRO_CODE.fullmatch(name):
+    return parse(name)
   path = paths.path(name)
   if not paths.is_file(path):
     raise UsageError(f"genotype: {name} is no file; allowed are a file and {', '.join(BUILT_IN)}")

@@ -1,4 +1,7 @@
-"""Layered genotypes: derived cells, shallow to deep; how they are laid out, and `genotype.json`."""
+"""Layered genotypes: derived cells, shallow to deep; how they are laid out, and `genotype.json`.
+
+Version 1 of the file holds cells, version 2 the layers of a chain.
+"""
 
 import collections
 from collections.abc import Sequence
@@ -7,7 +10,9 @@ import json
 from typing import Any
 
 from lfr_darts_jax.errors import short
+from lfr_darts_jax.search_space import spaces
 from lfr_darts_jax.search_space.cell_spec import (
+  LAYER,
   MAX_NODES,
   NORMAL,
   REDUCTION,
@@ -16,9 +21,9 @@ from lfr_darts_jax.search_space.cell_spec import (
   check_name,
   edges,
 )
-from lfr_darts_jax.search_space.operation_names import NONE, OPERATION_NAMES
+from lfr_darts_jax.search_space.operation_names import IDENTITY, NONE, OPERATION_NAMES, block
 
-FORMAT, VERSION = "lfr-darts-genotype", 1
+FORMAT, VERSION, CHAIN_VERSION = "lfr-darts-genotype", 1, 2
 MAX_CELLS = 64
 
 
@@ -27,6 +32,11 @@ class Genotype:
   """A layered genotype: derived cells, shallow to deep."""
 
   cells: tuple[CellSpec, ...]
+
+  @property
+  def space(self) -> str:
+    """Name of its search space."""
+    return spaces.MOBILE if self.cells[0].kind == LAYER else spaces.CELLS
 
   def layout(self, layers: int) -> tuple[str, ...]:
     """Names of the cells of a network with `layers` layers, shallow to deep.
@@ -40,6 +50,8 @@ class Genotype:
     """
     kinds = [cell.kind for cell in self.cells]
     names = [cell.name for cell in self.cells]
+    if LAYER in kinds:
+      raise GenotypeError("genotype: layers of a chain; config.space.name allows cells")
     if len(names) == layers:
       return tuple(names)
     if sorted(kinds) == [NORMAL, REDUCTION]:
@@ -54,6 +66,10 @@ class Genotype:
 
   def to_json(self) -> str:
     """The text of `genotype.json`."""
+    if self.space == spaces.MOBILE:
+      names = [cell.candidates[0][0] for cell in self.cells]
+      value = {"format": FORMAT, "version": CHAIN_VERSION, "space": spaces.MOBILE, "layers": names}
+      return json.dumps(value) + "\n"
 
     def node(cell: CellSpec, target: int) -> str:
       return ", ".join(json.dumps([ops[0], s]) for s, t, ops in cell.connections if t == target)
@@ -119,10 +135,35 @@ def _refuse(constant: str) -> None:
   raise ValueError(f"{constant} is no number of JSON")
 
 
+def chain(names: Sequence[Any]) -> Genotype:
+  """The genotype of a chain whose layers, shallow to deep, have these operations.
+
+  Raises:
+    GenotypeError: where one of them is none of a chain.
+  """
+  for i, name in enumerate(names):
+    if name != IDENTITY and not (isinstance(name, str) and block(name)):
+      raise GenotypeError(f"layers[{i}]: {short(name)}; allowed are {IDENTITY} and blocks such as mb6_k5")
+  return Genotype(tuple(CellSpec.layer(f"l{i}", (name,)) for i, name in enumerate(names)))
+
+
+def _chain_from_json(value: dict[str, Any]) -> Genotype:
+  unknown, layers = set(value) - {"format", "version", "space", "layers"}, value.get("layers")
+  if unknown:
+    raise GenotypeError(f"genotype: unknown key {short(min(unknown))}; allowed are format, version, space, layers")
+  if value.get("space") != spaces.MOBILE:
+    raise GenotypeError(f'genotype: "space": {short(value.get("space"))}; allowed is {spaces.MOBILE}')
+  if not isinstance(layers, list) or not 1 <= len(layers) <= MAX_CELLS:
+    raise GenotypeError(f'genotype: "layers" must be a list of 1 to {MAX_CELLS} names')
+  return chain(layers)
+
+
 def _from_json(value: Any) -> Genotype:
+  if value.get("format") == FORMAT and value.get("version") == CHAIN_VERSION:
+    return _chain_from_json(value)
   if value.get("format") != FORMAT or value.get("version") != VERSION:
     raise GenotypeError(
-      f'genotype: "format" and "version" must be "{FORMAT}" and {VERSION}, not '
+      f'genotype: "format" and "version" must be "{FORMAT}" and {VERSION} or {CHAIN_VERSION}, not '
       f"{short(value.get('format'))} and {short(value.get('version'))}"
     )
   entries = value.get("cells")

@@ -1,4 +1,6 @@
-"""Names of the candidate operations, so that genotypes are read without JAX; `models.operations` has their modules."""
+"""Names of the candidate operations, so that genotypes are read without JAX; `models` has their modules."""
+
+import re
 
 NONE, SKIP_CONNECT = "none", "skip_connect"
 OPERATION_NAMES = (
@@ -23,3 +25,11 @@ OPERATION_NAMES = (
   "bin_dil_conv_3x3",
   "bin_dil_conv_5x5",
 )
+# Of the space "mobile": the identity, and inverted residual blocks such as mb6_k5.
+IDENTITY = "identity"
+
+
+def block(name: str) -> tuple[int, int] | None:
+  """Expansion and kernel size of an inverted residual block, 6 and 5 of mb6_k5; None where the name is not of one."""
+  found = re.fullmatch(r"mb([1-9])_k([357])", name)
+  return (int(found[1]), int(found[2])) if found else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data.input_pipeline import Split, Statistics
-from lfr_darts_jax.models.network import Network
+from lfr_darts_jax.models.spaces import AnyNetwork
 from lfr_darts_jax.runtime import distributed
 from lfr_darts_jax.runtime.distributed import REPLICATED, Devices, sharded
 
@@ -60,7 +60,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-  network: Network,
+  network: AnyNetwork,
   variables: Any,
   split: Split,
   batch_size: int,
@@ -105,7 +105,7 @@ def evaluate(
 
 
 @functools.lru_cache(maxsize=8)
-def _score_batch(network: Network, devices: Devices, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
+def _score_batch(network: AnyNetwork, devices: Devices, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
   def scored(variables: Any, mixtures: Mixtures, images: jax.Array, labels: jax.Array, at: jax.Array) -> Any:
     outputs: Any = network.apply(variables, augment.normalize(images, mean, std), mixtures)
     return devices.gather((at, labels, *_scores(outputs.logits, labels)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from lfr_darts_jax.data import augment, input_pipeline
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.models.network import final_network
+from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.runtime import paths, workdir as workdirs
 from lfr_darts_jax.runtime.checkpoint import Broken
 from lfr_darts_jax.runtime.distributed import Devices

@@ -13,7 +13,7 @@ import optax
 from lfr_darts_jax.data import augment, datasets, input_pipeline
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models.cell import Rates
-from lfr_darts_jax.models.network import Network, with_sharding
+from lfr_darts_jax.models.spaces import AnyNetwork, with_sharding
 from lfr_darts_jax.runtime import checkpoint, distributed, nan_guard, target, workdir as workdirs
 from lfr_darts_jax.runtime.distributed import Devices
 from lfr_darts_jax.runtime.paths import Path
@@ -78,7 +78,7 @@ class TrainSteps:
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    network: Network,
+    network: AnyNetwork,
     train_images: int,
     statistics: input_pipeline.Statistics,
     devices: Devices | None = None,
@@ -184,7 +184,7 @@ class Training:
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    network: Network,
+    network: AnyNetwork,
     dataset: datasets.Dataset,
     session: Session,
     devices: Devices | None = None,
@@ -290,7 +290,7 @@ class Training:
     self._session.safe_point(result.stop, result.state, {}, final=result.stop == self.steps.total)
 
 
-def load_variables(config: ml_collections.ConfigDict, network: Network, workdir: Path, step: int) -> dict[str, Any]:
+def load_variables(config: ml_collections.ConfigDict, network: AnyNetwork, workdir: Path, step: int) -> dict[str, Any]:
   """What is tested of a work directory's checkpoint, see `TrainState.variables`; nothing is changed.
 
   Raises:

@@ -1,0 +1,207 @@
+"""The space "mobile": a stem, a chain of layers that each choose a block, and a head (NAS-Bench-Macro, section 4)."""
+
+from collections.abc import Callable
+import functools
+import math
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.models.cell import NO_RATES, Rates, drop
+from lfr_darts_jax.models.layers.conv import convolution, pointwise
+from lfr_darts_jax.models.layers.depthwise import DepthwiseConv
+from lfr_darts_jax.models.layers.init import kernel_init
+from lfr_darts_jax.models.layers.norm import batch_norm
+from lfr_darts_jax.models.network import Outputs
+from lfr_darts_jax.models.operations import LayerSettings, Operation
+from lfr_darts_jax.runtime.distributed import BatchSharding
+from lfr_darts_jax.search_space import spaces
+from lfr_darts_jax.search_space.cell_spec import CellSpec, GenotypeError
+from lfr_darts_jax.search_space.genotype import Genotype
+from lfr_darts_jax.search_space.operation_names import block
+
+
+class Identity(Operation):
+  """What came in; a 1x1 convolution and a batch norm where resolution or features change."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool, drop_path: jax.Array | None = None) -> jax.Array:
+    if self.stride == 1 and x.shape[-1] == self.channels:
+      return x
+    return self.batch_norm(pointwise(self.channels)(x[:, :: self.stride, :: self.stride]), train)
+
+
+class InvertedResidual(Operation):
+  """MobileNetV2's block: 1x1, depthwise, 1x1, the input added where the shape stays (Sandler et al., figure 3).
+
+  Attributes:
+    expansion: features inside, as a multiple of the input's.
+    size: of the depthwise kernel, pixels.
+  """
+
+  expansion: int = 6
+  size: int = 3
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool, drop_path: jax.Array | None = None) -> jax.Array:
+    y = self.activate(self.batch_norm(pointwise(self.expansion * x.shape[-1])(x), train))
+    y = DepthwiseConv(self.size, self.stride, method=self.settings.depthwise)(y)
+    y = self.batch_norm(pointwise(self.channels)(self.activate(self.batch_norm(y, train))), train)
+    if self.stride != 1 or x.shape[-1] != self.channels:
+      return y
+    if drop_path is not None and train:
+      y = drop(y, drop_path, self.make_rng("dropout"), self.settings, per_sample=True)
+    return x + y
+
+
+def operation(name: str) -> Callable[..., Operation]:
+  """The module of a candidate."""
+  shape = block(name)
+  return functools.partial(InvertedResidual, expansion=shape[0], size=shape[1]) if shape else Identity
+
+
+class ChainLayer(nn.Module):
+  """A layer: one of its candidates, or all of them weighted. A candidate without weight is skipped at run time.
+
+  Attributes:
+    candidates: names of the operations.
+    channels: output features.
+    stride: step between outputs, in pixels.
+    settings: how layers compute.
+  """
+
+  candidates: tuple[str, ...]
+  channels: int
+  stride: int
+  settings: LayerSettings
+
+  @nn.compact
+  def __call__(self, x: jax.Array, weights: jax.Array | None, train: bool, rates: Rates) -> jax.Array:
+    """Maps `[batch, height, width, features]`, weighted by `[len(candidates)]`, None for the only candidate."""
+    if weights is None:
+      return self._made(*self.candidates)(x, train, rates.path)
+    height, width = (-(-n // self.stride) for n in x.shape[1:3])
+    zeros = jnp.zeros((x.shape[0], height, width, self.channels), x.dtype)
+    total = jnp.zeros((), weights.dtype)
+    for weight, name in zip(weights, self.candidates, strict=True):
+      module = self._made(name)
+      if self.is_initializing():
+        y = module(x, train)
+      else:
+        y = nn.cond(weight > 0, lambda op, x: op(x, train), lambda op, x: zeros, module, x)
+      total = total + weight * y
+    return total.astype(x.dtype)
+
+  def _made(self, name: str) -> Any:
+    return operation(name)(self.channels, self.stride, self.settings, name=name)
+
+
+class Chain(nn.Module):
+  """A chain of layers between a stem and a head; of a shallower one the first layers alone.
+
+  Attributes:
+    layout: names of the layers' cells, shallow to deep.
+    cells: the cells that the layout names, of kind "layer".
+    operations: names of the columns of every mixture.
+    channels: features of the stem.
+    num_classes: size of the output.
+    geometry: section, width and stride of every layer of the whole chain.
+    head: features before the classifier, as a multiple of the stem's.
+    settings: how layers compute.
+    dtype: see `Network`.
+  """
+
+  layout: tuple[str, ...]
+  cells: tuple[CellSpec, ...]
+  operations: tuple[str, ...]
+  channels: int
+  num_classes: int
+  geometry: tuple[spaces.Layer, ...]
+  head: int
+  settings: LayerSettings = LayerSettings()
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(
+    self, images: jax.Array, mixtures: dict[str, jax.Array] | None = None, train: bool = False, rates: Rates = NO_RATES
+  ) -> Outputs:
+    """Classifies images; arguments as of `Network`."""
+    chex.assert_rank(images, 4)
+    cells, sharding = {cell.name: cell for cell in self.cells}, self.settings.sharding
+    x = images.astype(jnp.bfloat16) if self.dtype == "bfloat16" else images
+    x = convolution(self.channels, (3, 3), padding=1, name="stem")(x)
+    x = nn.relu(batch_norm(x, train, sharding, name="stem_norm"))
+    for i, (name, layer) in enumerate(zip(self.layout, self.geometry, strict=False)):
+      (candidates,), mixture = cells[name].candidates, (mixtures or {}).get(f"layer_{i}", (mixtures or {}).get(name))
+      columns = [self.operations.index(n) for n in candidates] if mixture is not None else []
+      weights = None if mixture is None else mixture[0][jnp.array(columns)]
+      made = ChainLayer(candidates, layer.width * self.channels, layer.stride, self.settings, name=f"layer_{i}")
+      x = made(x, weights, train, rates)
+    x = nn.relu(batch_norm(pointwise(self.head * self.channels, name="head")(x), train, sharding, name="head_norm"))
+    features = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=(1, 2))
+    return Outputs(nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")(features), None)
+
+  def layer_features(self, image_size: int) -> list[tuple[int, int]]:
+    """See `Network.layer_features`."""
+    strides = [layer.stride for layer in self.geometry]
+    sizes = [-(-image_size // math.prod(strides[: i + 1])) for i in range(len(self.layout))]
+    return [(size, layer.width * self.channels) for size, layer in zip(sizes, self.geometry, strict=False)]
+
+
+def supernet(
+  config: ml_collections.ConfigDict, layout: tuple[str, ...], cells: tuple[CellSpec, ...], skip_unweighted: bool = False
+) -> Chain:
+  """The supernet of one stage; arguments as of `network.supernet`.
+
+  Raises:
+    UsageError: where `data.image_size` does not bear the strides.
+  """
+  return _chain(config, layout, cells, config.search.channels, searching=True)
+
+
+def final_network(config: ml_collections.ConfigDict, genotype: Genotype) -> Chain:
+  """The network that is trained from scratch.
+
+  Raises:
+    UsageError: as of `supernet`, and where the genotype is none of this chain.
+  """
+  depth = len(spaces.layers(config))
+  if genotype.space != spaces.MOBILE or len(genotype.cells) != depth:
+    raise GenotypeError(
+      f"genotype: {len(genotype.cells)} {'layers' if genotype.space == spaces.MOBILE else 'cells'}; config.space "
+      f"allows {depth} layers of a chain"
+    )
+  layout = tuple(cell.name for cell in genotype.cells)
+  return _chain(config, layout, genotype.cells, config.network.channels, searching=False)
+
+
+def _chain(
+  config: ml_collections.ConfigDict,
+  layout: tuple[str, ...],
+  cells: tuple[CellSpec, ...],
+  channels: int,
+  searching: bool,
+) -> Chain:
+  strides = math.prod(layer.stride for layer in spaces.layers(config))
+  if config.data.image_size < strides:
+    raise UsageError(
+      f"config.data.image_size: {config.data.image_size}; the strides of config.space.sections allow {strides} or more"
+    )
+  network = config.network
+  sharding = BatchSharding(group=network.batch_norm_group)
+  return Chain(
+    layout,
+    cells,
+    spaces.operations(config),
+    channels,
+    config.data.num_classes,
+    spaces.layers(config),
+    config.space.head,
+    LayerSettings(searching, network.depthwise, sharding),
+    network.dtype,
+  )
