@@ -86,6 +86,20 @@ def _penalties(value: Any) -> bool:
   )
 
 
+UNITS = ("multiply_adds", "parameters", "latency")
+
+
+def _budget(value: Any) -> bool:
+  return all(
+    isinstance(term, (tuple, list))
+    and len(term) == 2
+    and term[0] in UNITS
+    and type(term[1]) in (int, float)
+    and 0 < term[1] < 1e18
+    for term in value
+  ) and len({term[0] for term in value}) == len(value)
+
+
 def _sections(value: Any) -> bool:
   whole = lambda v, high: type(v) is int and 1 <= v <= high
   return len(value) >= 1 and all(
@@ -168,6 +182,8 @@ FIELDS: dict[str, Field] = {
     "search.channel_choice": _choice("first", ("first", "attention"), "which channels these are; first: PC-DARTS; attention: those that an attention over channels ranks highest, after EPC-DARTS"),
     "search.auxiliary_skip": _flag(False, "whether unstrided mixed edges add their source, by a factor that falls from 1 to 0 over a stage; DARTS-; DARTS not"),
     "search.penalties": Field((), tuple, "((name, weight, ramp), ...), names beta, zero_one, polarization, complexity, weights from 0 to 1e6, ramps constant, linear", _penalties, "terms of the alphas' loss, see search/penalties.py; DARTS none"),
+    "search.budget": Field((), tuple, "((unit, limit), ...), units multiply_adds, parameters, latency, each once, limits above 0", _budget, "what the final network may cost, for one image, as it stands under network.*; latency in seconds, see search.costs; () for any; our choice"),
+    "search.costs": _text(None, "file of the latencies of a final network's choices, as benchmarks/latency.py measures them", optional=True),
     "search.sample_weight_exponent": _number(0.0, 0.0, 10.0, "how much hard images count more in the alphas' loss; 0 not at all, DARTS; DARTS-PAP, its value our choice"),
     "search.num_seeds": _integer(1, 1, "searches, with this seed and those after it, of which the one whose last supernet has the best validation accuracy is kept; DARTS 4, trained for a short while to be compared", 1000),
     "search.order": _choice(1, (1, 2), "of the bilevel gradient: 1 takes the weights as they are, 2 differentiates through their next step (DARTS, section 2.3)"),
@@ -346,6 +362,8 @@ ADDED = (
   "search.channel_choice",
   "search.auxiliary_skip",
   "search.penalties",
+  "search.budget",
+  "search.costs",
   "search.sample_weight_exponent",
   "search.hypergradient",
   "search.neumann_terms",
@@ -481,6 +499,9 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
     ("search.partial_channels", search.channels % search.partial_channels, f"are divisors of config.search.channels, {search.channels}"),
     ("search.partial_channels", search.partial_channels > 1 and search.gate == "sigmoid", f"is 1, {because('search.gate')}, whose weights say nothing of what passes by"),
     ("search.channel_choice", search.channel_choice != "first" and search.partial_channels == 1, f"is first, {because('search.partial_channels')}"),
+    ("search.costs", not search.costs and "latency" in dict(search.budget), "is a file that benchmarks/latency.py wrote, as config.search.budget has latency"),
+    ("search.budget", search.budget and plan == "pdarts", f"is (), {because('plan.name')}, which bounds skip_connects instead"),
+    ("search.budget", search.budget and config.prune.edge_threshold, f"is (), {because('prune.edge_threshold')}"),
     ("plan.name", mobile and plan not in CHAIN_PLANS, f"are {', '.join(CHAIN_PLANS)}, {because('space.name')}"),
     ("plan.name", not mobile and plan == "per_section", f"are lfr_darts, darts, pdarts, joint, per_layer, {because('space.name')}"),
     ("search.gate", mobile and search.gate == "gumbel", f"is another, {because('space.name')}: the batch norm behind a sampled layer hides its scale, so that no gradient reaches its alphas; sampled is meant for chains"),

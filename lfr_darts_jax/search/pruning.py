@@ -10,12 +10,11 @@ import ml_collections
 import numpy as np
 
 from lfr_darts_jax.search import plans, relaxation
+from lfr_darts_jax.search.budget import INPUTS_PER_NODE, Budget
 from lfr_darts_jax.search.state import SearchPosition, SearchState
 from lfr_darts_jax.search_space import spaces
 from lfr_darts_jax.search_space.cell_spec import NORMAL, CellSpec
 from lfr_darts_jax.search_space.operation_names import NONE, SKIP_CONNECT
-
-INPUTS_PER_NODE = 2  # DARTS derives two edges into every node.
 
 
 class Rule(NamedTuple):
@@ -125,13 +124,22 @@ def derive(
 
 
 class Pruner:
-  """Prunes and derives the cells of one search."""
+  """Prunes and derives the cells of one search.
+
+  Attributes:
+    budget: of the network, None where it may cost what it likes.
+  """
 
   def __init__(self, config: ml_collections.ConfigDict, plan: plans.Plan):
-    """Takes the config, for `seed`, `prune` and `search`, and the plan."""
+    """Takes the config and the plan.
+
+    Raises:
+      UsageError: where no network keeps within `search.budget`.
+    """
     self._config, self._plan = config, plan
     self._operations = spaces.operations(config)
     self._relax = relaxation.make(config.search)
+    self.budget = Budget(config, plan) if config.search.budget else None
 
   def mixtures(self, state: SearchState) -> dict[str, np.ndarray]:
     """Per cell with alphas `[edges, operations]`, without noise."""
@@ -170,12 +178,16 @@ class Pruner:
 
   def remember(self, position: SearchPosition, state: SearchState) -> SearchPosition:
     """The position with the strengths of its stage's cells, where their choice falls at the end of the search."""
-    if self._plan.stages[position.stage].keep is not None:
+    keep = self._plan.stages[position.stage].keep
+    if keep is not None and (keep > 1 or not self.budget):
       return position
     found = {name: tuple(map(tuple, rows.tolist())) for name, rows in self.strengths(position, state).items()}
     return dataclasses.replace(position, strengths=position.strengths | found)
 
   def choose(self, position: SearchPosition) -> tuple[CellSpec, ...]:
     """The derived cells at the end of a search."""
-    chosen = self._derived(position, {name: np.array(rows) for name, rows in position.strengths.items()})
+    strengths = {name: np.array(rows) for name, rows in position.strengths.items()}
+    if self.budget:
+      return self.budget.derive(strengths)
+    chosen = self._derived(position, strengths)
     return tuple(chosen.get(cell.name, cell) for cell in position.cells)
