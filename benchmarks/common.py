@@ -99,8 +99,17 @@ def search_config(options: argparse.Namespace, plan: str) -> ml_collections.Conf
     order=options.order,
     warmup_fraction=0.0,
   )
+  return with_settings(config, options.set)
+
+
+def with_settings(config: ml_collections.ConfigDict, settings: Iterable[str]) -> ml_collections.ConfigDict:
+  """A config with fields replaced, each given as FIELD=VALUE.
+
+  Raises:
+    UsageError: where one names no field, or not a value that it allows.
+  """
   flat = schema.flatten(config)
-  for setting in options.set:
+  for setting in settings:
     name, _, value = setting.partition("=")
     schema.check_name(name)
     try:

@@ -19,6 +19,7 @@ from lfr_darts_jax.runtime import distributed, target
 from lfr_darts_jax.runtime.distributed import WHOLE_BATCH, Devices
 from lfr_darts_jax.search import alignment, hypergradient, penalties, plans, relaxation
 from lfr_darts_jax.search.objective import NO_SHIFTS, Batch, Objective, Shifts, supernet_loss
+from lfr_darts_jax.search.price import Prices
 from lfr_darts_jax.search.relaxation import Moment
 from lfr_darts_jax.search.state import Alphas, SearchState, mask_of
 from lfr_darts_jax.search_space.cell_spec import NORMAL
@@ -123,6 +124,7 @@ class SearchSteps:
     statistics: input_pipeline.Statistics,
     devices: Devices | None = None,
     for_cpu: bool | None = None,
+    prices: Prices | None = None,
   ):
     """Prepares the steps.
 
@@ -136,12 +138,13 @@ class SearchSteps:
       for_cpu: whether all phases share one compiled gradient, by weights and alphas, which halves the time to compile
         and wastes what a phase does not need, and variables are trees. Else every phase has a gradient of its own, and
         weights, momentum and statistics are a vector each. None: by the platform.
+      prices: of cost in the alphas' loss, None for none.
     """
     self._devices = devices or distributed.first_device()
     self._sharding = self._devices.sharding(network.settings.sharding.group)
     self._config, self._stage, self._total, search = config, stage, total, config.search
     self._network = with_sharding(network, self._sharding)
-    self._statistics = statistics
+    self._statistics, self._prices = statistics, prices
     self._warmup = stage.warmup_steps(total)
     self._rate = optimizers.search_schedule(config, total)
     self.optimizer = optimizers.search_weights(config, total)
@@ -170,7 +173,7 @@ class SearchSteps:
     network, shape = with_sharding(self._network, WHOLE_BATCH), (data.image_size, data.image_size, data.channels)
     costs = penalties.costs(search.penalties, network, shape)
     return Objective(
-      relaxation.make(search), search.penalties, costs, search.sample_weight_exponent, self._devices.mean
+      relaxation.make(search), search.penalties, costs, self._prices, search.sample_weight_exponent, self._devices.mean
     )
 
   def initial_state(self, variables: Mapping[str, Tree], alphas: dict[str, Alphas], key: jax.Array) -> SearchState:
@@ -195,6 +198,7 @@ class SearchSteps:
       alpha_opt_state=self._alpha_optimizer(masks).init(self._searched(alphas)),
       key=key,
       until=until if self._config.prune.fade else None,
+      prices=None if self._prices is None else jnp.zeros(len(self._prices.known)),
     )
 
   @property
@@ -251,9 +255,9 @@ class SearchSteps:
       return changed(carry)
 
     # Of a conditional only what it changes comes back; the rest would be copied.
-    changed = lambda carry: (carry.state.alphas, carry.state.alpha_opt_state, carry.shift, carry.sums)
-    alphas, alpha_opt_state, shift, sums = lax.cond(moving, move, changed, carry)
-    state = carry.state.replace(alphas=alphas, alpha_opt_state=alpha_opt_state)
+    changed = lambda c: (c.state.alphas, c.state.alpha_opt_state, c.state.prices, c.shift, c.sums)
+    alphas, alpha_opt_state, prices, shift, sums = lax.cond(moving, move, changed, carry)
+    state = carry.state.replace(alphas=alphas, alpha_opt_state=alpha_opt_state, prices=prices)
     return take(weights, carry._replace(state=state, shift=shift, sums=sums))
 
   def _first_shift(self, state: SearchState, moving: jax.Array) -> dict[str, Alphas]:
@@ -328,6 +332,7 @@ class SearchSteps:
       self._rates(state),
       moment,
       shifts,
+      state.prices,
     )
     return loss, (vector.like(updated, state.batch_stats), *measured)
 
@@ -379,9 +384,14 @@ class SearchSteps:
       by_alphas = jax.tree.map(lambda g, c: g - rate * c, by_alphas, correction)
     norms = {name: optax.tree.norm(g).astype(jnp.float32) for name, g in self._searched(by_alphas).items()}
     summed = jax.tree.map(jnp.add, carry.sums.alpha_gradients, norms)
-    return carry._replace(
-      state=self.apply_alpha_gradient(state, by_alphas), sums=carry.sums._replace(alpha_gradients=summed)
-    )
+    state = self.apply_alpha_gradient(self._move_prices(state), by_alphas)
+    return carry._replace(state=state, sums=carry.sums._replace(alpha_gradients=summed))
+
+  def _move_prices(self, state: SearchState) -> SearchState:
+    if self._prices is None or state.prices is None:
+      return state
+    weights = {n: relaxation.softmax(a, state.mask[n], Moment()) for n, a in state.alphas.items()}
+    return state.replace(prices=self._prices.moved(state.prices, weights))
 
   def _probe(self, carry: Carry, gradient: Gradient, batches: input_pipeline.StepBatches) -> Carry:
     """A step of the adversary: the shift climbs the train loss by signs, within its reach (SDARTS, equation 5)."""

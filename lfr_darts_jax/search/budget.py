@@ -192,6 +192,7 @@ class Budget:
   Attributes:
     limits: by unit.
     costs: by unit.
+    chosen: `[operations]`, one for what can be derived, zero for `none`.
   """
 
   def __init__(self, config: ml_collections.ConfigDict, plan: Plan):
@@ -201,6 +202,7 @@ class Budget:
       UsageError: where no network of the space keeps within it.
     """
     self._plan, self._operations = plan, spaces.operations(config)
+    self.chosen = np.array([name != NONE for name in self._operations], float)
     self.limits = {unit: float(limit) for unit, limit in config.search.budget}
     self.costs = {unit: costs(config, plan, unit) for unit in self.limits}
     even = {cell.name: np.ones((len(cell.candidates), len(self._operations))) for cell in plan.cells}
@@ -211,10 +213,8 @@ class Budget:
           f"config.search.budget: {unit} {limit:,.12g}; the smallest network of this space has {least:,.12g}"
         )
     if len(self.limits) > 1 and self._picks(even, self.limits) is None:
-      raise UsageError(
-        f"config.search.budget: {', '.join(f'{u} {v:,.12g}' for u, v in self.limits.items())}; no network of this space "
-        "keeps within all of them"
-      )
+      told = ", ".join(f"{unit} {limit:,.12g}" for unit, limit in self.limits.items())
+      raise UsageError(f"config.search.budget: {told}; no network of this space keeps within all of them")
 
   def derive(self, strengths: Mapping[str, np.ndarray]) -> tuple[CellSpec, ...]:
     """The plan's cells, derived: the strongest choice within the budget.

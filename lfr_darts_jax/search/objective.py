@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from lfr_darts_jax.models.cell import NO_RATES, Rates
 from lfr_darts_jax.models.spaces import AnyNetwork
 from lfr_darts_jax.search import penalties, relaxation
+from lfr_darts_jax.search.price import Prices
 from lfr_darts_jax.search.relaxation import Moment, Relaxation
 from lfr_darts_jax.search.state import Alphas
 from lfr_darts_jax.training import losses
@@ -35,6 +36,7 @@ class Objective(NamedTuple):
     relax: from alphas to mixtures.
     terms: of the loss, see `penalties.total`.
     costs: see `penalties.Choice`.
+    prices: of cost, None where it has none.
     sample_weight_exponent: see `losses.complexity_weights`; counts where alphas move.
     mean: over the devices that share a batch.
   """
@@ -42,6 +44,7 @@ class Objective(NamedTuple):
   relax: Relaxation = relaxation.softmax
   terms: penalties.Named = ()
   costs: Mapping[str, Any] = {}
+  prices: Prices | None = None
   sample_weight_exponent: float = 0.0
   mean: Callable[[Any], Any] = lambda value: value
 
@@ -57,6 +60,7 @@ def supernet_loss(
   rates: Rates = NO_RATES,
   moment: Moment = TRAINING,
   shifts: Shifts = NO_SHIFTS,
+  price: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[Tree, jax.Array, jax.Array]]:
   """Training-mode loss of a supernet.
 
@@ -70,6 +74,7 @@ def supernet_loss(
     batch: the batch.
     rates: of dropout.
     moment: of the search.
+    price: `[budgets]`, of `objective.prices`.
     shifts: by layer, such as `layer_0`, what is added to its cell's mixture there alone.
 
   Returns:
@@ -89,4 +94,9 @@ def supernet_loss(
     loss = jnp.where(moment.training, loss, jnp.mean(weights * values))
   choice = penalties.Choice(alphas, mixtures, mask, moment.progress, objective.costs)
   accuracy = losses.accuracy(outputs.logits, batch.labels)
-  return loss + penalties.total(objective.terms, choice), (updated["batch_stats"], cross_entropy, accuracy)
+  loss += penalties.total(objective.terms, choice)
+  if objective.prices is not None and price is not None:
+    # By what operations are worth, not by what was drawn.
+    worth = {name: relaxation.softmax(a, mask[name], moment) for name, a in alphas.items()}
+    loss += jnp.sum(price * objective.prices.spent(worth))
+  return loss, (updated["batch_stats"], cross_entropy, accuracy)

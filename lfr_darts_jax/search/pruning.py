@@ -124,22 +124,14 @@ def derive(
 
 
 class Pruner:
-  """Prunes and derives the cells of one search.
+  """Prunes and derives the cells of one search."""
 
-  Attributes:
-    budget: of the network, None where it may cost what it likes.
-  """
-
-  def __init__(self, config: ml_collections.ConfigDict, plan: plans.Plan):
-    """Takes the config and the plan.
-
-    Raises:
-      UsageError: where no network keeps within `search.budget`.
-    """
+  def __init__(self, config: ml_collections.ConfigDict, plan: plans.Plan, budget: Budget | None = None):
+    """Takes the config, the plan, and what the network may cost, None for anything."""
     self._config, self._plan = config, plan
     self._operations = spaces.operations(config)
     self._relax = relaxation.make(config.search)
-    self.budget = Budget(config, plan) if config.search.budget else None
+    self._budget = budget
 
   def mixtures(self, state: SearchState) -> dict[str, np.ndarray]:
     """Per cell with alphas `[edges, operations]`, without noise."""
@@ -179,7 +171,7 @@ class Pruner:
   def remember(self, position: SearchPosition, state: SearchState) -> SearchPosition:
     """The position with the strengths of its stage's cells, where their choice falls at the end of the search."""
     keep = self._plan.stages[position.stage].keep
-    if keep is not None and (keep > 1 or not self.budget):
+    if keep is not None and (keep > 1 or not self._budget):
       return position
     found = {name: tuple(map(tuple, rows.tolist())) for name, rows in self.strengths(position, state).items()}
     return dataclasses.replace(position, strengths=position.strengths | found)
@@ -187,7 +179,7 @@ class Pruner:
   def choose(self, position: SearchPosition) -> tuple[CellSpec, ...]:
     """The derived cells at the end of a search."""
     strengths = {name: np.array(rows) for name, rows in position.strengths.items()}
-    if self.budget:
-      return self.budget.derive(strengths)
+    if self._budget:
+      return self._budget.derive(strengths)
     chosen = self._derived(position, strengths)
     return tuple(chosen.get(cell.name, cell) for cell in position.cells)

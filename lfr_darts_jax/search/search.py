@@ -50,9 +50,10 @@ class Search:
       UsageError: where the data or the image size do not bear the config, or there are checkpoints but none is whole.
     """
     self._chunk_size, self._session, self._watch = config.search.steps_per_chunk, session, watch
+    self._measured = config.search.measured_batches > 0
     self._devices = devices or distributed.all_devices()
     self._stages = Stages(config, dataset, self._devices)
-    self._pruner = Pruner(config, self._stages.plan)
+    self._pruner = Pruner(config, self._stages.plan, self._stages.budget)
     self._logger = hooks.SearchLogger(config, self._stages.plan, self._stages.total, self._pruner, session)
     self._hooks = (hooks.check, self._logger.log, self._logger.show, self._stop_or_save)
     self._restored = session.restore(self._shapes)
@@ -123,6 +124,9 @@ class Search:
       reduced = self._pruner.prune(position, state, stage.keep)
     self._logger.outcome(position, state, list(reduced.values()), accuracy)
     position = self._pruner.remember(position, state)
+    if self._measured and position.stage == len(self._stages.plan.stages) - 1:
+      measure = functools.partial(self._stages.measure, position, state)
+      position = self._session.wait("measuring the losses of random paths", measure, save)
     if stage.keep is None:
       return position, state
     return self._stages.rebuild(*self._stages.narrow(position, state, reduced))

@@ -12,8 +12,9 @@ from lfr_darts_jax.data import datasets, input_pipeline
 from lfr_darts_jax.models.spaces import AnyNetwork, supernet
 from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import Devices
-from lfr_darts_jax.search import growth, plans, relaxation
+from lfr_darts_jax.search import growth, measured, plans, price, relaxation
 from lfr_darts_jax.search.bilevel import SearchSteps
+from lfr_darts_jax.search.budget import Budget
 from lfr_darts_jax.search.state import Alphas, SearchPosition, SearchState, mask_of
 from lfr_darts_jax.search_space import spaces
 from lfr_darts_jax.search_space.cell_spec import CellSpec
@@ -44,16 +45,19 @@ class Stages:
   Attributes:
     plan: of the search.
     total: steps of every stage.
+    budget: of the network, None where it may cost what it likes.
   """
 
   def __init__(self, config: ml_collections.ConfigDict, dataset: datasets.Dataset, devices: Devices):
     """Opens the train split; nothing is computed.
 
     Raises:
-      UsageError: where the data or the image size do not bear the config.
+      UsageError: where the data or the image size do not bear the config, or no network keeps within
+        `search.budget`.
     """
     self._config, self._devices = config, devices
     self.plan = plans.make(config)
+    self.budget = Budget(config, self.plan) if config.search.budget else None
     images, search = dataset.train_images, config.search
     self._splits = datasets.search_splits(images, config.data.search_fraction, search.batch_size, config.seed)
     self.total = plans.steps_per_stage(config, images)
@@ -69,7 +73,12 @@ class Stages:
   def steps(self, position: SearchPosition) -> SearchSteps:
     """Its steps."""
     stage = self.plan.stages[position.stage]
-    return SearchSteps(self._config, self.network(position), stage, self.total, self._statistics, self._devices)
+    rate, prices = self._config.search.price_rate, None
+    if self.budget and rate:
+      prices = price.make(self.budget, self.plan.cells, stage, position, rate)
+    return SearchSteps(
+      self._config, self.network(position), stage, self.total, self._statistics, self._devices, prices=prices
+    )
 
   def batches(self, position: SearchPosition, retries: int) -> input_pipeline.BatchIterator:
     """Its batches, in another order for every number of retries."""
@@ -120,7 +129,8 @@ class Stages:
     """
     stage = self.plan.stages[position.stage]
     settled = {name: before.alphas[name] for name in stage.settled}
-    fresh = fresh.replace(alphas=fresh.alphas | jax.tree.map(jnp.array, settled))
+    prices = None if before.prices is None else jnp.array(before.prices)
+    fresh = fresh.replace(alphas=fresh.alphas | jax.tree.map(jnp.array, settled), prices=prices)
     if not stage.inherit:
       return fresh
     old, new = (stage.layout for stage in self.plan.stages[position.stage - 1 : position.stage + 1])
@@ -130,6 +140,23 @@ class Stages:
       opt_state=growth.inherit_momentum(fresh.opt_state, before.opt_state, old, new),
     )
     return self._devices.replicate(inherited)
+
+  def measure(self, position: SearchPosition, state: SearchState) -> SearchPosition:
+    """The position at the end of a search with strengths that were measured, see `measured`."""
+    search, variables = self._config.search, {"params": state.params, "batch_stats": state.batch_stats}
+    of_choices = measured.strengths(
+      self.network(position),
+      variables,
+      self._data,
+      self._splits[1],
+      search.batch_size,
+      search.measured_batches,
+      self._statistics,
+      self._config.seed,
+      self._devices,
+    )
+    found = {name: tuple(map(tuple, rows.tolist())) for name, rows in of_choices.items()}
+    return dataclasses.replace(position, strengths=found)
 
   def validate(self, position: SearchPosition, state: SearchState, mixtures: dict[str, Any]) -> float:
     """Accuracy from 0 to 1 on the images that move the alphas, with running statistics."""

@@ -46,6 +46,7 @@ class SearchState(struct.PyTreeNode):
     opt_state: state of the weights' optimizer.
     alpha_opt_state: state of the alphas' optimizer.
     key: raw random key of the stage, from which those of every step are folded.
+    prices: `[budgets]`, per unit of cost; None where the alphas' loss has no price.
     until: per searched cell `[edges, operations]`, int32: the step at which what was pruned has faded; None where
       nothing fades.
   """
@@ -59,6 +60,7 @@ class SearchState(struct.PyTreeNode):
   alpha_opt_state: optax.OptState
   key: jax.Array
   until: dict[str, jax.Array] | None = None
+  prices: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
