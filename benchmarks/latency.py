@@ -5,8 +5,8 @@
 Random networks of the config's space are compiled and timed in turns, and the seconds of their choices fitted to that:
 of an operation, in a cell of the genotype, at a stride. A search by `--config.search.costs=costs.json
 --config.search.budget="(('latency', 0.005),)"` then keeps within five milliseconds a batch. The last line of stdout is
-one line of JSON: `networks`, `seconds` of the fastest and the slowest, and `error`, the median of how far the fit is from
-networks that it was not made of, as a share.
+one line of JSON: `networks`, `seconds` of the fastest and the slowest, and `error`, the median of how far the fit is
+from networks that it was not made of, as a share.
 """
 
 import argparse

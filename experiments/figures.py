@@ -45,6 +45,15 @@ def difference(values: Sequence[float], reference: Sequence[float]) -> Interval 
   return _bootstrap((values, reference), statistic, paired=False)
 
 
+def mean(values: Sequence[float]) -> Interval | None:
+  """The mean with its percentile bootstrap interval; None of fewer than two."""
+  if len(values) < 2:
+    return None
+  if min(values) == max(values):
+    return Interval(values[0], values[0], values[0])  # SciPy has no interval of what does not vary.
+  return _bootstrap((values,), lambda a, axis=-1: np.mean(a, axis=axis), paired=False)
+
+
 def kendall(first: Sequence[float], second: Sequence[float]) -> Interval | None:
   """Kendall's tau-b of pairs, with its percentile bootstrap interval; None of fewer than two."""
   if len(first) < 2:

@@ -1,6 +1,6 @@
 """The search: for each stage build a supernet, optimise its cells, prune and derive them, deepen (Hao & Zhu, 2022)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import functools
@@ -27,7 +27,11 @@ Watch = Callable[[plans.Stage, AnyNetwork, SearchState], None]
 
 
 class Search:
-  """One search in one work directory."""
+  """One search in one work directory.
+
+  Attributes:
+    strengths: after `run`, `[edges][operations]` of every cell whose choice fell at the end.
+  """
 
   def __init__(
     self,
@@ -57,6 +61,7 @@ class Search:
     self._logger = hooks.SearchLogger(config, self._stages.plan, self._stages.total, self._pruner, session)
     self._hooks = (hooks.check, self._logger.log, self._logger.show, self._stop_or_save)
     self._restored = session.restore(self._shapes)
+    self.strengths: Mapping[str, tuple[tuple[float, ...], ...]] = {}
 
   def run(self) -> Genotype:
     """Searches cell by cell, shallow to deep, from the newest checkpoint where there is one.
@@ -81,6 +86,7 @@ class Search:
         phase = f"search, iteration {position.stage + 1}"
         position, state = self._begin(self._session.go_back(error, phase, self._shapes))
         state = reshuffle(state, self._session.clock.retries)
+    self.strengths = position.strengths
     return self._stages.plan.genotype(self._pruner.choose(position))
 
   def _optimise(self, position: SearchPosition, state: SearchState) -> At:
