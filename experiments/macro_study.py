@@ -1,13 +1,13 @@
 """The searches of the study on NAS-Bench-Macro, and what a line of its results holds.
 
-One search serves all budgets: its strengths are chosen by under each. `priced` are the searches whose alphas pay for one
-budget besides. Settings were chosen on the validation half and, for the pilot's seeds alone, on the table; seeds 0 to 4
-were looked up once.
+One search serves all budgets: its strengths are chosen by under each. `priced` are the searches whose alphas pay for
+one budget besides. Settings were chosen on the validation half and, for the pilot's seeds alone, on the table; seeds 0
+to 4 were looked up once.
 
-A line: `method`, `relaxation`, `seed`; `search_seconds`, compiling and measuring included; `found` and `found_by_alphas`,
-by budget the code that the measured strengths and the alphas choose; `strengths` and `alphas`, `[8][3]`;
-`supernet_accuracy` of `CODES` on images that the search has not seen; `scores`, the file that holds of every code the
-sum of log strengths, in the order of the codes.
+A line: `method`, `relaxation`, `seed`; `search_seconds`, compiling and measuring included; `found` and
+`found_by_alphas`, by budget the code that the measured strengths and the alphas choose; `strengths` and `alphas`,
+`[8][3]`; `supernet_accuracy` of `CODES` on images that the search has not seen; `scores`, the file that holds of every
+code the sum of log strengths, in the order of the codes.
 """
 
 from collections.abc import Mapping
@@ -140,7 +140,7 @@ def run(job: Job, data_dir: str | None, folder: pathlib.Path) -> tuple[Line, np.
     "found_by_alphas": {name: _found(config, plan, alphas, name) for name in macro_space.BUDGETS},
     "strengths": rows(measured),
     "alphas": rows(alphas),
-    "supernet_accuracy": _accuracies(config, dataset, network, state, layout),
+    "supernet_accuracy": _accuracies(config, dataset, network, state),
     "scores": f"scores/{job.place.replace('/', '_')}.npy",
     "device": jax.default_backend(),
     "packages": {"jax": jax.__version__},
@@ -156,7 +156,7 @@ def _found(config, plan, strengths, name) -> str:
   return macro_space.code(plan.genotype(budget.Budget(config, plan).derive(strengths)))
 
 
-def _accuracies(config, dataset, network: AnyNetwork, state: SearchState, layout) -> list[float]:
+def _accuracies(config, dataset, network: AnyNetwork, state: SearchState) -> list[float]:
   """Of `CODES` in the supernet, percent, by running statistics, on the images held out; in order."""
   searched = datasets.search_splits(
     dataset.train_images, config.data.search_fraction, config.search.batch_size, config.seed

@@ -46,24 +46,6 @@ _HEADER = ("at most", "the best there is", "one choice everywhere", "one per sec
 _NOTE = (
   "Test accuracy in percent, means over {runs} training(s) of every network; random ones from just below the budget."
 )
-_RANKING))
-    parts.append(_table(f"{group}: under budgets", ("method", "seeds", *BUDGETS), under, _BUDGETS))
-    if group == "main":
-      parts.append(_table("lfr_darts less the others", ("other", *BUDGETS), _differences(own, table), _DIFFERENCES))
-      path = results / "spending.png"
-      write_atomically(path, drawing.render(spending(own), "png"))
-      parts.append("![Where each method spends, by depth.](spending.png)\n")
-      paths.append(path)
-  readme = results / "README.md"
-  write_atomically(readme, "\n".join(parts))
-  return [readme, *paths]
-
-
-_HEADER = ("at most", "the best there is", "one choice everywhere", "one per section", "random", "best of 10 random")
-_NOTE = (
-  "Test accuracy in percent, means over {runs} training(s) of every network; random ones from just below the budget. "
-  "Counts of every code: number of blocks ranks all codes with tau {blocks:.3f}."
-).replace(" Counts of every code: number of blocks ranks all codes with tau {blocks:.3f}.", "")
 _RANKING = (
   "Kendall's tau-b between a method's scores and the accuracies, means and deviations over seeds; and that of the "
   "supernet's own accuracy of 200 codes."
