@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import itertools
 import pathlib
 
 import numpy as np
@@ -28,7 +29,7 @@ MAX_BYTES = 100_000_000
 
 def codes() -> list[str]:
   """All codes, in order."""
-  return ["".join(digits) for digits in np.array(np.meshgrid(*["012"] * 8, indexing="ij")).reshape(8, -1).T]
+  return ["".join(several) for several in itertools.product("012", repeat=8)]
 
 
 def code(genotype: Genotype) -> str:

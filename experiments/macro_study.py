@@ -163,15 +163,11 @@ def _accuracies(config, dataset, network: AnyNetwork, state: SearchState) -> lis
   )
   held_out = np.setdiff1d(np.arange(dataset.train_images), searched)[:HELD_OUT]
   split = input_pipeline.open_split(dataset.train, config, distributed.first_device())
-  variables, statistics = (
-    {"params": state.params, "batch_stats": state.batch_stats},
-    augment.statistics(dataset.train[0]),
-  )
-  found = []
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  statistics, one, found = augment.statistics(dataset.train[0]), np.eye(3, dtype=np.float32), []
   for text in CODES:
-    chosen = {name: np.zeros((1, 3), np.float32) for name in layout}
-    for name, digit in zip(layout, text, strict=True):
-      chosen[name][0, int(digit)] = 1  # Of layers that share a cell, the last one's.
+    # By layer, as those that share a cell may differ in it.
+    chosen = {f"layer_{i}": one[int(digit)][None] for i, digit in enumerate(text)}
     tested = evaluate(network, variables, split, 500, statistics, held_out, chosen)
     found.append(round(100 - tested.error, 2))
   return found
