@@ -13,7 +13,7 @@ import os
 import pathlib
 import sys
 
-from benchmarks.common import Parser
+from benchmarks.common import Parser, positive
 from experiments import claims, lines, macro_study, macro_tables
 from experiments.macro_space import Table
 from lfr_darts_jax.errors import RunError, UsageError
@@ -30,30 +30,30 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument("--group", choices=[*macro_study.GROUPS], default="main", help="which jobs")
   parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/macro"), help="where the runs lie")
   parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where lines and tables go")
+  parser.add_argument("--channels", type=positive, default=macro_study.CHANNELS, help="of the supernet's stem")
   parser.add_argument("--tables", action="store_true", help="only make the tables anew")
   return parser.parse_args(argv)
 
 
-def main(argv: list[str]) -> int:
-  """Does what the flags say; returns the exit status."""
+def main(argv: list[str]) -> None:
+  """Does what the flags say."""
   options = parse(argv)
   table, path = Table.read(options.table), options.results / f"{options.group}.jsonl"
   for job in [] if options.tables else macro_study.GROUPS[options.group]:
     with claims.due(options.workdir, job.place, path, (job.method, job.seed)) as own:
       if own:
-        line, scores = macro_study.run(job, options.data_dir, options.workdir / job.place)
+        line, scores = macro_study.run(job, options.data_dir, options.workdir / job.place, options.channels)
         with claims.turn(options.workdir):
           macro_study.save_scores(options.results / line["scores"], scores)
           lines.add(path, [line])
   for written in macro_tables.write(options.results, table):
     print(written)
-  return 0
 
 
-def run() -> None:
-  """Entry point: errors as one line and an exit status."""
+def guarded(argv: list[str]) -> None:
+  """`main`, whose errors end the process with one line and an exit status."""
   try:
-    sys.exit(main(sys.argv[1:]))
+    main(argv)
   except (UsageError, RunError) as error:
     print(f"macro: {error}", file=sys.stderr)
     sys.exit(2 if isinstance(error, UsageError) else 1)
@@ -64,4 +64,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-  run()
+  guarded(sys.argv[1:])

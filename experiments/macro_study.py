@@ -36,6 +36,7 @@ from lfr_darts_jax.search.search import Search
 from lfr_darts_jax.search.state import SearchState
 from lfr_darts_jax.training.evaluate import evaluate
 
+CHANNELS = 8  # Of the supernet's stem, a quarter of the benchmark's.
 EPOCHS = 8  # Of each half, per search, shared out over a plan's stages.
 PATHS = 3_200  # By whose losses strengths are measured.
 HELD_OUT = 2_000  # Images that no search sees.
@@ -94,10 +95,10 @@ GROUPS = {
 }
 
 
-def config_of(job: Job, data_dir: str | None) -> ml_collections.ConfigDict:
-  """The config of a search: a quarter of the benchmark's width; the network that is paid for has its whole width."""
+def config_of(job: Job, data_dir: str | None, channels: int = CHANNELS) -> ml_collections.ConfigDict:
+  """The config of a search; the network that is paid for has the benchmark's width, whatever the supernet's."""
   config = mobile.get_config("macro")
-  config.data.dir, config.seed = data_dir, job.seed
+  config.data.dir, config.seed, config.search.channels = data_dir, job.seed, channels
   config.data.search_fraction = 1 - HELD_OUT / 50_000
   config.search.measured_batches = PATHS
   flat = schema.flatten(config) | PLANS[job.plan] | RELAXATIONS[job.relaxation]
@@ -108,14 +109,14 @@ def config_of(job: Job, data_dir: str | None) -> ml_collections.ConfigDict:
   return made
 
 
-def run(job: Job, data_dir: str | None, folder: pathlib.Path) -> tuple[Line, np.ndarray]:
+def run(job: Job, data_dir: str | None, folder: pathlib.Path, channels: int = CHANNELS) -> tuple[Line, np.ndarray]:
   """Searches, and goes on where an earlier process stopped.
 
   Returns:
     The line of the result, and the scores of all codes.
   """
   jax.config.update("jax_enable_compilation_cache", False)
-  config = config_of(job, data_dir)
+  config = config_of(job, data_dir, channels)
   dataset, ends = datasets.open_dataset(config), []
   folder.mkdir(parents=True, exist_ok=True)
   metrics = Metrics(folder, schema.flatten(config))

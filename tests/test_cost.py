@@ -1,7 +1,7 @@
 import pytest
 
 from lfr_darts_jax import config as schema
-from lfr_darts_jax.models import cost, network as networks
+from lfr_darts_jax.models import cost, network as networks, spaces
 from lfr_darts_jax.pipeline import describe
 from lfr_darts_jax.search import plans
 from lfr_darts_jax.search_space import formats
@@ -58,3 +58,19 @@ def test_multiply_adds_by_hand(operation, own):
   net = networks.Network(("n",), (cell,), (operation,), 4, 10)
   stem, preprocessing, head = 9 * 3 * 12, 2 * 12 * 4, 4 * 10
   assert cost.describe(net, (8, 8, 3))["multiply_adds"] == 64 * (stem + preprocessing + 2 * own) + head
+
+
+def test_parts_sum_to_the_whole():
+  config = schema.get_config("digits")
+  config.train.auxiliary_weight = 0.4
+  config.data.image_size = 16
+  net = spaces.final_network(config, formats.DARTS_V2)
+  whole, parts = cost.describe(net, (16, 16, 1)), cost.by_part(net, (16, 16, 1))
+  assert list(parts["parameters"]) == ["stem", *(f"layer_{i}" for i in range(5)), "head"]
+  assert {unit: sum(values.values()) for unit, values in parts.items()} == {
+    unit: whole[unit] for unit in ("multiply_adds", "parameters")
+  }
+  # A 3x3 convolution to 48 features with a batch norm, and a classifier of four times 64 features.
+  assert parts["parameters"]["stem"] == 9 * 48 + 2 * 48
+  assert parts["parameters"]["head"] == 256 * 10 + 10
+  assert parts["multiply_adds"]["stem"] == 9 * 48 * 256

@@ -77,6 +77,28 @@ def candidates(
   return costs
 
 
+def by_part(network: AnyNetwork, image_shape: tuple[int, int, int]) -> dict[str, dict[str, int]]:
+  """Where a network's cost lies: by unit, and by part from image to classifier, its auxiliary head left out.
+
+  Args:
+    network: the network.
+    image_shape: height, width and channels.
+
+  Returns:
+    "multiply_adds" and "parameters" of "stem", every layer, such as "layer_0", and "head".
+  """
+  variables, counts, _ = _count(network, image_shape)
+  layers = [f"layer_{i}" for i in range(len(network.layout))]
+  found = {}
+  for unit, by_path in (("multiply_adds", counts), ("parameters", _sizes(network, variables["params"]))):
+    parts = dict.fromkeys(("stem", *layers, "head"), 0)
+    for (first, *_), count in by_path.items():
+      if first != "auxiliary":
+        parts[first if first in layers else "stem" if first.startswith("stem") else "head"] += count
+    found[unit] = parts
+  return found
+
+
 def _place(cell: CellSpec, path: Sequence[str]) -> tuple[int, str] | None:
   """Which edge and operation a module of a cell's layer belongs to, None where to none."""
   if cell.kind == LAYER:

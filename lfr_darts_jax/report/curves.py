@@ -1,6 +1,6 @@
 """Curves of a run: how the alphas of a cell developed, losses and accuracies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import itertools
 from typing import Any
 
@@ -60,6 +60,26 @@ def certainty(history: AlphaHistory, operations: Sequence[str]) -> Figure:
   right.yaxis.set_major_locator(MaxNLocator(integer=True))
   for axes in (left, right):
     _mark(axes, history.prunings)
+    _tidy(axes)
+  return figure
+
+
+def spending(parts: Mapping[str, Mapping[str, int]], labels: Sequence[str], limits: Mapping[str, float]) -> Figure:
+  """Where a network's cost lies, from image to classifier.
+
+  Args:
+    parts: by unit and part, see `cost.by_part`.
+    labels: of the parts.
+    limits: by unit, where there is a budget.
+  """
+  figure = Figure(figsize=(5.4 * len(parts), 2.8), layout="constrained")
+  panels = figure.subplots(1, len(parts), squeeze=False)
+  for axes, (unit, values) in zip(panels.flat, parts.items(), strict=True):
+    total = sum(values.values())
+    axes.bar(range(len(values)), list(values.values()), color="#0072B2", width=0.75)
+    axes.set_xticks(range(len(values)), labels, rotation=90, fontsize=7)
+    share = f", {100 * total / limits[unit]:.1f} % of the budget of {limits[unit]:,.12g}" if unit in limits else ""
+    axes.set_title(f"{unit.replace('_', '-')}: {total:,}{share}", fontsize=9)
     _tidy(axes)
   return figure
 

@@ -73,6 +73,7 @@ def _contents(run: Run) -> dict[str, Any]:
     "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     "facts": _facts(run),
     "network": _network(run, run.genotype) if run.genotype else None,
+    "spending": _spending(run, run.genotype) if run.genotype else None,
     "cells": [
       {"name": c.name, "kind": c.kind, "picture": _picture(drawing.cell(c), f"Graph of cell {c}", str(c))}
       for c in run.cells
@@ -128,6 +129,14 @@ def _network(run: Run, genotype: Genotype) -> Picture:
   figure = drawing.network(network.layout, network.cells, features)
   alt = f"Network from image to classifier, its layers being {' '.join(network.layout)}"
   return _picture(figure, alt, "Under a stage: height and width of its features, and their number.")
+
+
+def _spending(run: Run, genotype: Genotype) -> Picture:
+  network, size = final_network(run.config, genotype), run.config.data.image_size
+  parts = cost.by_part(network, (size, size, run.config.data.channels))
+  names = [c.candidates[0][0] for c in genotype.cells] if genotype.space == spaces.MOBILE else network.layout
+  figure = curves.spending(parts, ["stem", *names, "head"], dict(run.config.search.budget))
+  return _picture(figure, "Multiply-adds and parameters by layer", "What every layer costs, from image to classifier.")
 
 
 def _iterations(run: Run) -> list[dict[str, Any]]:
