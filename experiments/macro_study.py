@@ -47,8 +47,10 @@ PLANS: Mapping[str, Mapping[str, Any]] = {
   "per_section": {"plan.name": "per_section"},
 }
 RELAXATIONS: Mapping[str, Mapping[str, Any]] = {
-  "sampled": {"search.gate": "sampled"},
-  "softmax": {"search.gate": "softmax"},
+  # Evenly sampled paths, by whose losses strengths are measured.
+  "sampled": {"search.gate": "sampled", "search.warmup_fraction": 1.0},
+  # DARTS's mixture, whose alphas move.
+  "softmax": {"search.gate": "softmax", "search.warmup_fraction": 0.3},
 }
 
 
@@ -103,6 +105,7 @@ def config_of(job: Job, data_dir: str | None, channels: int = CHANNELS) -> ml_co
   config.search.measured_batches = PATHS
   flat = schema.flatten(config) | PLANS[job.plan] | RELAXATIONS[job.relaxation]
   if job.priced:
+    flat |= {"search.warmup_fraction": 0.3}
     flat |= {"search.budget": [macro_space.BUDGETS[job.priced]], "search.price_rate": 0.01}
   made = schema.unflatten(flat)
   made.search.epochs = EPOCHS // len(plans.make(made).stages)

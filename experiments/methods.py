@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from configs.systems import SYSTEMS
-from lfr_darts_jax.search import plans, pruning
+from lfr_darts_jax.search import budget, plans, pruning
 from lfr_darts_jax.search_space.formats import DARTS_V2
 from lfr_darts_jax.search_space.genotype import Genotype
 
@@ -23,11 +23,14 @@ class Method:
     meaning: in words, for the tables.
     overrides: of config fields, for its search.
     given: the genotype for a config and a seed, in place of a search.
+    within: a method and a share: what the network may cost, of the multiply-adds that the method chose freely with the
+      same seed.
   """
 
   meaning: str
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   given: Given | None = None
+  within: tuple[str, float] | None = None
 
 
 def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
@@ -40,6 +43,26 @@ def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
   cells = plans.make(config).cells
   draw = lambda cell: rng.random((len(cell.candidates), len(operations)))
   return Genotype(tuple(pruning.derive(cell, draw(cell), operations) for cell in cells))
+
+
+def random_within_budget(config: ml_collections.ConfigDict, seed: int) -> Genotype:
+  """Chance under `search.budget`: the choice within it by strengths that are drawn."""
+  rng, plan, operations = np.random.default_rng([seed, 12]), plans.make(config), tuple(config.search.operations)
+  drawn = {cell.name: rng.random((len(cell.candidates), len(operations))) for cell in plan.cells}
+  return plan.genotype(budget.Budget(config, plan).derive(drawn))
+
+
+def budgeted() -> dict[str, Method]:
+  """lfr_darts and darts within shares of what they choose freely, and chance within the same."""
+  made = {}
+  for name, plan in (("lfr_darts", "lfr_darts"), ("darts", "darts")):
+    for share in (0.6, 0.8):
+      what, overrides, within = f"within {100 * share:.0f} % of what it chooses", {"plan.name": plan}, (name, share)
+      made[f"{name}_{100 * share:.0f}"] = Method(f"{name} {what}", overrides, within=within)
+      made[f"random_{name}_{100 * share:.0f}"] = Method(
+        f"chance in the space of {name}, {what}", overrides, random_within_budget, within
+      )
+  return made
 
 
 def systems() -> dict[str, Method]:
@@ -77,6 +100,7 @@ METHODS = {
   "no_warmup": Method("lfr_darts whose alphas move from the first update", {"search.warmup_fraction": 0.0}),
   "two_searched_copies": Method("lfr_darts with two layers of the searched cell", {"plan.searched_copies": 2}),
   **systems(),
+  **budgeted(),
 }
 SEARCHED = tuple(name for name, method in METHODS.items() if method.given is None)
 CHANCE = tuple(name for name, method in METHODS.items() if method.given is random_genotype)

@@ -145,11 +145,16 @@ def jobs(study: Study, name: str, found: Mapping[str, Sequence[Line]]) -> Iterat
 
 
 def job(study: Study, name: str, method: str, seed: int, found: Mapping[str, Sequence[Line]]) -> Job | None:
-  """One job of a group, None where its network is as large as it should be; the rest as of `jobs`."""
+  """One job of a group, None where its network is as large as it should be, or waits for another; else as of `jobs`."""
   group = study.groups[name]
   config = method_config(study, method, seed, group.overrides)
   if not group.match:
-    given = METHODS[method].given
+    given, within = METHODS[method].given, METHODS[method].within
+    if within:
+      free = [li for li in found.get("main", ()) if (li["method"], li["seed"]) == (within[0], seed)]
+      if not free:
+        return None
+      config.search.budget = (("multiply_adds", within[1] * free[0]["multiply_adds"]),)
     return Job(name, method, seed, config, given(config, seed) if given else None)
   parameters = target(found[group.match])
   line = next((own for own in found[group.match] if (own["method"], own["seed"]) == (method, seed)), None)

@@ -10,7 +10,7 @@ COURSE = AlphaHistory(np.array([10, 20, 30]), WEIGHTS, ((20, 2),))
 
 
 def test_alphas_have_a_panel_per_edge_and_end_where_they_are_pruned():
-  figure = curves.alphas(COURSE, OPERATIONS, nodes=1)
+  figure = curves.alphas(COURSE, OPERATIONS, [(0, 2), (1, 2)])
   panels = [a for a in figure.axes if a.get_title()]
   assert [a.get_title() for a in panels] == ["c(k-2) \u2192 2", "c(k-1) \u2192 2"]
   lines = panels[1].lines[:3]

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import pathlib
@@ -60,10 +61,9 @@ def line(method, seed, error=10.0, parameters=1000, genotype=DARTS_V2, **more):
 
 def test_every_search_has_the_same_epochs(study):
   epochs = {name: studies.method_config(study, name, 3, {}).search.epochs for name in methods.METHODS}
-  assert epochs == {name: {"darts": 15, "joint": 15, "pdarts": 5}.get(name, 3) for name in methods.METHODS} | {
-    "random_repeated": 15,
-    "darts_v2": 15,
-  }
+  plan = lambda name: methods.METHODS[name].overrides.get("plan.name", "lfr_darts")
+  by_plan = {"lfr_darts": 3, "pdarts": 5, "darts": 15, "joint": 15, "per_layer": 15}
+  assert epochs == {name: by_plan[plan(name)] for name in methods.METHODS}
   pdarts = studies.method_config(study, "pdarts", 0, {}).search
   assert (pdarts.min_learning_rate, pdarts.alpha_gradient_clip, pdarts.alpha_learning_rate) == (0.0, 5.0, None)
   config = studies.method_config(study, "lfr_darts_order2", 3, {"train.epochs": 7})
@@ -208,6 +208,31 @@ def test_all_searches_against_chance():
   assert alike[5].startswith("-4.00 [-6.00, ")
   assert equal[:5] == ("at equal parameters", "2", "12.00 ± 2.83", "2", "14.50 ± 2.12")
   assert comparisons.chance(main[:2], []).rows == [("as they are", "2", "10.50 ± 0.71", "0", "", "none yet")]
+
+
+def test_a_budget_is_a_share_of_what_was_chosen_freely(study):
+  group = Group({"lfr_darts_60": 1, "random_lfr_darts_60": 1})
+  study = dataclasses.replace(study, groups={"main": Group({"lfr_darts": 1}), "within": group})
+  assert not list(studies.jobs(study, "within", {}))
+  free = methods.random_genotype(study.config, 0)
+  cost = pipeline.describe(study.config, free)["multiply_adds"]
+  found = {"main": [line("lfr_darts", 0, genotype=free, multiply_adds=1.8 * cost)]}
+  searched, drawn = studies.jobs(study, "within", found)
+  assert searched.config.search.budget == drawn.config.search.budget == (("multiply_adds", 0.6 * 1.8 * cost),)
+  assert searched.genotype is None
+  assert pipeline.describe(study.config, drawn.genotype)["multiply_adds"] <= 0.6 * 1.8 * cost
+
+
+def test_the_mechanisms_of_methods():
+  more = {"updates": 30, "search_peak_bytes": 2**21}
+  course = {"method": "gdas", "entropy": [1.0, 0.5]}
+  table = tables.mechanisms(
+    [line("gdas", 0, **more), line("gdas", 1, 20.0, **more)], [course, course | {"entropy": [0.7]}]
+  )
+  # DARTS_V2 has two skip_connects in its normal cell of eight, and three in the other.
+  assert table.rows == [
+    ("gdas", methods.METHODS["gdas"].meaning, "2.000", "2", "0.600", "0.31", "100 %, 100 %", "0.00", "15.00")
+  ]
 
 
 def test_a_method_looks_alike_in_every_study():

@@ -140,16 +140,27 @@ class SearchLogger:
     values |= self._diagnose(position, state, ended=True, lines=lines)
     self._write(position.stage, self._total, values)
 
+  def measured(self, position: SearchPosition) -> None:
+    """Writes and says the strengths that the losses of random paths gave, see `measured`."""
+    operations = spaces.operations(self._config)
+    self._write(position.stage, self._total, {f"strengths/{name}": rows for name, rows in position.strengths.items()})
+    for name, (row,) in position.strengths.items():
+      told = ", ".join(f"{operation} {strength:.3f}" for operation, strength in zip(operations, row, strict=True))
+      self._session.progress.say(f"{name}: strengths by loss: {told}")
+
   def _diagnose(
     self, position: SearchPosition, state: SearchState, ended: bool = False, lines: Sequence[str] = ()
   ) -> dict[str, Any]:
     """Replaces the findings of a stage, says lines and what is new, and returns what to write."""
     mixtures, findings = self._pruner.mixtures(state), []
     operations = spaces.operations(self._config)
+    stage = self._plan.stages[position.stage]
+    moved = stage.warmup_steps(self._total) < self._total  # Alphas that never move are no sign of anything.
     for cell, derived in zip(self._searched(position), self._pruner.derive(position, state).values(), strict=True):
       share = diagnostics.entropy_share(cell, mixtures[cell.name], operations)
       least = self.least_entropy[cell.name] = min(share, self.least_entropy.get(cell.name, 1.0))
-      findings += diagnostics.diagnose(position.stage, derived, least, self._config.search, ended)
+      if moved:
+        findings += diagnostics.diagnose(position.stage, derived, least, self._config.search, ended)
     self.findings = [f for f in self.findings if f.iteration != position.stage] + findings
     new = [f for f in findings if (f.iteration, f.cell, f.criterion) not in self._told]
     self._told |= {(f.iteration, f.cell, f.criterion) for f in new}

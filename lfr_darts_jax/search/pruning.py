@@ -138,6 +138,14 @@ class Pruner:
     alphas, mask = jax.tree.map(np.asarray, (state.alphas, state.mask))
     return {name: np.asarray(self._relax(a, mask[name], relaxation.Moment())) for name, a in alphas.items()}
 
+  def tested(self, state: SearchState) -> dict[str, np.ndarray]:
+    """The mixtures that a supernet is tested with: where weights learn by single operations, the strongest alone."""
+    mixtures = self.mixtures(state)
+    if not relaxation.is_sparse(self._config.search):
+      return mixtures
+    best = lambda rows: np.eye(rows.shape[1], dtype=rows.dtype)[rows.argmax(axis=1)] * (rows.max(axis=1) > 0)[:, None]
+    return {name: best(rows) for name, rows in mixtures.items()}
+
   def strengths(self, position: SearchPosition, state: SearchState) -> dict[str, np.ndarray]:
     """Per cell that the position's stage searches, how strong its candidates are, `[edges, operations]`."""
     rng = np.random.default_rng([self._config.seed, 3, position.stage, position.rounds])

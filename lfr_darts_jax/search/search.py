@@ -122,7 +122,7 @@ class Search:
     if self._watch:
       whole, rebuilt = self._stages.rebuild(position, state)
       self._watch(stage, self._stages.network(whole), rebuilt)
-    test = functools.partial(self._stages.validate, position, state, self._pruner.mixtures(state))
+    test = functools.partial(self._stages.validate, position, state, self._pruner.tested(state))
     accuracy = self._session.wait("testing the supernet on the validation images", test, save)
     if stage.keep is None or stage.keep == 1:
       reduced = self._pruner.derive(position, state)
@@ -133,6 +133,7 @@ class Search:
     if self._measured and position.stage == len(self._stages.plan.stages) - 1:
       measure = functools.partial(self._stages.measure, position, state)
       position = self._session.wait("measuring the losses of random paths", measure, save)
+      self._logger.measured(position)
     if stage.keep is None:
       return position, state
     return self._stages.rebuild(*self._stages.narrow(position, state, reduced))
