@@ -416,7 +416,7 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
   """Checks the fields that depend on each other: in every row a field, whether it is wrong, and what is allowed."""
   data, search, network, train = config.data, config.search, config.network, config.train
   folder, digits, streamed = data.name == "folder", data.name == "digits", data.loading == "stream"
-  layered, inception = config.plan.name in ("lfr_darts", "joint"), data.augmentation == "inception"
+  inception = data.augmentation == "inception"
   group, searched, trained = network.batch_norm_group, search.batch_size, train.batch_size
   because = lambda name: f"as config.{name} is {config[name.split('.')[0]][name.split('.')[1]]}"
   on_device = f"{because('data.loading')}, where all images have one size already"
@@ -442,8 +442,6 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
     ("search.channel_choice", search.channel_choice != "first" and search.partial_channels == 1, f"is first, {because('search.partial_channels')}"),
     ("search.layer_alignment", search.layer_alignment and config.plan.name == "lfr_darts" and config.plan.searched_copies < 2, f"is 0, {because('plan.searched_copies')} and one layer has nothing to agree with"),
     ("search.layer_alignment", search.layer_alignment and config.plan.name == "per_layer", f"is 0, {because('plan.name')}, where no layers share alphas"),
-    ("network.layers", layered and network.layers < 5, fewest),
-    ("network.layers", config.plan.name == "per_layer" and network.layers != search.layers, f"is config.search.layers, {search.layers}, since every layer has a cell of its own"),
     ("search.layers", config.plan.name in ("joint", "per_layer") and search.layers < 5, fewest),
     ("network.batch_norm_group", group and network.activation == "lif", f"is None, {because('network.activation')}"),
     ("network.batch_norm_group", group and searched % group, f"are divisors of config.search.batch_size, {searched}"),

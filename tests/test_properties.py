@@ -12,7 +12,7 @@ import pytest
 from lfr_darts_jax import config as schema, main
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.report import page, run_data
-from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space import darts_format, formats
 from tests import runs, strategies
 
 DEFAULTS = schema.flatten(schema.get_config())
@@ -73,7 +73,7 @@ def test_genotypes_in_json(examples):
 def test_genotypes_of_darts(examples):
   def accept(text):
     genotype = accept_genotype(text)
-    assert formats.parse(formats.to_darts(genotype)) == genotype
+    assert formats.parse(darts_format.to_darts(genotype)) == genotype
 
   explore(strategies.darts_formats(), examples, accept)
 
