@@ -168,6 +168,12 @@ def test_agreement_of_two_seeds():
   assert figures.agreement(results[:1], "m") is None
   assert figures.operations(results, "m") == {"n0": {"skip_connect": 3.5, "max_pool_3x3": 0.5}}
   assert figures.dominated(results[0]) == ["n0"]
+  # Where a connection has two operations: three connections in both, two of them with the same ones.
+  two = (("skip_connect", "max_pool_3x3"), ("max_pool_3x3",), ("skip_connect",), (), ())
+  both = methods.Genotype((CellSpec("n0", "normal", two, (2, 3), parallel=True),))
+  results[1]["genotype"] = json.loads(both.to_json())
+  assert tuple(figures.agreement(results, "m")) == pytest.approx((3 / 4, 2 / 3))
+  assert figures.operations(results, "m") == {"n0": {"skip_connect": 2.5, "max_pool_3x3": 1.5}}
 
 
 def test_agreement_of_two_seeds_mixtures():

@@ -66,7 +66,8 @@ def test_several_operations_on_one_edge():
   ]
   assert cell.count("avg_pool_3x3") == 2
   assert str(cell) == (
-    "n0 normal: 2 = avg_pool_3x3(0) + avg_pool_3x3(0), 3 = skip_connect(0) + sep_conv_3x3(1) + dil_conv_3x3(1); concat 3"
+    "n0 normal: 2 = avg_pool_3x3(0) + avg_pool_3x3(0), "
+    "3 = skip_connect(0) + sep_conv_3x3(1) + dil_conv_3x3(1); concat 3"
   )
   assert parse(Genotype((cell,)).to_json()) == Genotype((cell,))
   assert Genotype((cell,)).to_json() == TWICE

@@ -79,6 +79,15 @@ def test_genotypes_of_darts(examples):
 
 
 @many(10_000)
+def test_genotypes_as_they_are_printed(examples):
+  def accept(text):
+    genotype = accept_genotype(text)
+    assert formats.parse("\n".join(map(str, genotype.cells))) == formats.parse(repr(genotype)) == genotype
+
+  explore(strategies.printed_formats(), examples, accept)
+
+
+@many(10_000)
 def test_flat_configs(examples):
   def accept(flat):
     config = schema.unflatten(flat)

@@ -100,8 +100,8 @@ def _nodes(field: str, listed: Any, concat: Any, at: str) -> Nodes:
     note = "one operation into every node, since the output joins as many" if len(pairs) % 2 == 0 else ""
     return Nodes(_parts(pairs, 1), concat, note)
   raise GenotypeError(
-    f"{begins(listed)}{field}: {len(pairs)} pairs for nodes up to {last}; allowed are two per node, a list of pairs "
-    "for every node, or (operation, node, source) each"
+    f"{begins(listed)}{field}: {len(pairs)} pairs, and an output that joins states up to {last}; allowed are two pairs "
+    "per node, a list of pairs for every node, or (operation, node, source) each"
   )
 
 

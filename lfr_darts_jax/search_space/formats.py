@@ -20,7 +20,7 @@ from lfr_darts_jax.search_space.cell_spec import GenotypeError
 from lfr_darts_jax.search_space.genotype import Genotype, decode_json, from_json, of_cells
 from lfr_darts_jax.search_space.literals import Call, Items, begins, place, read
 
-MAX_CHARACTERS = 16_000_000  # Of a text, which may be the whole log of a search.
+MAX_CHARACTERS, MAX_FOUND = 16_000_000, 10_000  # Of a text, which may be the whole log of a search.
 ALLOWED = "allowed are Genotype(...) of DARTS, genotype.json, and cells as this program prints them"
 # What word processors and web pages put in the place of what was typed.
 TYPED = str.maketrans("\u2018\u2019\u201b\u201c\u201d\u201e\u00a0", "'''\"\"\" ")
@@ -112,7 +112,7 @@ def _of_text(text: str) -> tuple[Genotype, str]:
       return genotype, note and f"{path}: {note}"
   if not any(pattern.search(text) for pattern in (BEGINNING, printed_cells.CELL, TEXT, *OTHERS.values())):
     raise UsageError(
-      f"genotype: {text} is no file; allowed are a file, FILE:NAME, the text of a genotype, {', '.join(BUILT_IN)}"
+      f"genotype: {text[:300]} is no file; allowed are a file, FILE:NAME, the text of a genotype, {', '.join(BUILT_IN)}"
     )
   try:
     return _parse(text, "")
@@ -161,7 +161,9 @@ def _parse(text: str, name: str) -> tuple[Genotype, str]:
 
 
 def _found(text: str) -> Iterator[Found]:
-  for match in BEGINNING.finditer(text):
+  for number, match in enumerate(BEGINNING.finditer(text)):
+    if number == MAX_FOUND:
+      raise GenotypeError(f"genotype: more than {MAX_FOUND} in one text; allowed are at most so many")
     start = match.start()
     front = text[max(0, start - IN_FRONT) : start]
     named = NAMED.search(front[-MAX_NAME:])
@@ -189,8 +191,8 @@ def _chosen(text: str, found: list[Found], name: str) -> tuple[Found, str]:
 def _read(text: str, found: Found) -> Any:
   if found.comment:
     text = text[: found.start] + re.sub(r"(?m)^([ \t]*)#", r"\1 ", text[found.start :])
-  if re.match(r"""[^"']{0,300}\\["']""", text[found.start : found.start + 400]):  # Inside a string of JSON or C.
-    text = text[: found.start] + re.sub(r"""\\(["'])""", r" \1", text[found.start :])
+  if re.match(r"""[^"']{0,300}\\[nt"']""", text[found.start : found.start + MAX_NAME]):  # Inside a string of JSON.
+    text = text[: found.start] + re.sub(r"\\(.)", lambda m: " " if m[1] in "nt" else m[1], text[found.start :])
   if found.quote == '"':
     return decode_json(text, found.start)
   return read(text, found.start, lambda name: name.endswith(("Genotype", "CellSpec")))

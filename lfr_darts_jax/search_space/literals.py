@@ -10,8 +10,8 @@ import warnings
 from lfr_darts_jax.errors import short
 from lfr_darts_jax.search_space.cell_spec import MAX_NODES, GenotypeError
 
-# Of one literal. A genotype of 64 cells with 16 nodes of 17 edges has a tenth of that.
-MAX_CHARACTERS, MAX_TOKENS, MAX_DEPTH = 1_000_000, 200_000, 12
+# Of one literal: a genotype of 64 full cells takes half of the tokens.
+MAX_CHARACTERS, MAX_TOKENS, MAX_DEPTH = 1_000_000, 100_000, 12
 ALLOWED = "allowed are lists, tuples, strings, integers, None and range"
 PASSED_OVER = (tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT)
 CLOSING = {"(": ")", "[": "]", "{": "}"}

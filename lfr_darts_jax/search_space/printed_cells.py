@@ -8,7 +8,7 @@ from lfr_darts_jax.search_space.cell_spec import MAX_NODES, CellSpec, GenotypeEr
 from lfr_darts_jax.search_space.genotype import derived_cell
 from lfr_darts_jax.search_space.literals import Call, Items, place, position, read
 
-MAX_CELLS = 1_000  # Of a text, at its end: a log may hold those of many searches.
+MAX_CELLS = 256  # Of a text, at its end: a log may hold those of many searches.
 CELL = re.compile(
   r"(?P<seed>seed \d+ \| )?(?<!\w)(?P<name>\w{1,32}) (?P<kind>normal|reduction): (?=\d+ = )|(?<!\w)CellSpec\s*\("
 )
