@@ -82,7 +82,9 @@ LINES = "\n".join(map(str, EXPECTED.cells))
     POSITIONAL.replace("[2, 3])", "[2, 3], None, None)"),
     spelled("({})"),
     spelled("[{}]"),
-    PLAIN.replace("range(2, 4)", "list(range(2, 4))").replace(", 0)", ", np.int64(0))").replace("[2, 3]", "(2, 3)"),
+    PLAIN.replace("range(2, 4)", "list(range(2, 4))")
+    .replace("'skip_connect', 0", "np.str_('skip_connect'), np.int64(0)")
+    .replace("[2, 3]", "(2, 3)"),
     json.dumps(FIELDS),
     f"epoch 3: {FIELDS}",
     json.dumps({"spec": FIELDS}),
@@ -164,6 +166,8 @@ def test_a_module_is_read_by_name(tmp_path, capsys):
     as_genotype(f"{tmp_path}/nowhere.py:NASNet")
   assert capsys.readouterr().err == ""
   path.write_text(f"{MODULE}\n# OLD = {PLAIN}\nNASNet = {OTHER}\nNASNet = {PLAIN}\n")
+  path.write_text(path.read_text() + f"LAST = MINE = gt.from_str({PLAIN!r})\n")
+  assert as_genotype(f"{path}:LAST") == as_genotype(f"{path}:MINE") == EXPECTED
   assert as_genotype(f"{path}:OLD") == as_genotype(f"{path}:NASNet") == EXPECTED
   assert capsys.readouterr().err == f"genotype: {path}: the last of 3 is read, on line 43, column 10\n"
 

@@ -133,6 +133,7 @@ def test_steps_of_a_stage(config):
     {"name": "n9"},
     {"kind": "reduction"},
     {"concat": (2,)},
+    {"parallel": True},
     {"candidates": (("none",),)},
     {"candidates": (("none", "none"),) * 5},
     {"candidates": (("skip_connect", "max_pool_3x3"),) * 5},

@@ -119,9 +119,9 @@ class Plan:
 
 def _remains(cell: CellSpec, whole: CellSpec) -> bool:
   """Whether a cell is another one without some of its candidates."""
-  same = (cell.name, cell.kind, cell.concat) == (whole.name, whole.kind, whole.concat)
+  fixed = lambda one: (one.name, one.kind, one.concat, one.parallel)
   return (
-    same
+    fixed(cell) == fixed(whole)
     and len(cell.candidates) == len(whole.candidates)
     and all(
       left == tuple(name for name in operations if name in left)

@@ -29,13 +29,13 @@ BEGINNING = re.compile(
   r"(?<!class )(?<!def )Genotype\s*\("
   r"""|\{\s*(?P<quote>["'])(?:format(?P=quote)\s*:\s*["']lfr-darts-genotype["']|normal(?P=quote)\s*:)"""
 )
-# What may stand in front of it: the name that it is given, as a variable or as a key.
+# What may stand in front of it: the name that it is given, as a variable or as a key, and a call with its text.
 NAMED = re.compile(
-  r"""(?:([A-Za-z_]\w*)\s*(?::\s*[\w.]*Genotype\s*)?=|["'](\w+)["']\s*:)[\s\\(]*["'`]*(?:\w+\s*\.\s*)*\w*\Z"""
+  r"""(?:([A-Za-z_]\w*)\s*(?::\s*[\w.]*Genotype\s*)?=|["'](\w+)["']\s*:)\s*(?:\\\s*|[\w.]*\(\s*)*["'`]*(?:\w+\s*\.\s*)*\w*\Z"""
 )
 IN_FRONT, MAX_NAME = 2_000, 300  # Characters where a sign of a comment, and the name, are looked for.
 MAX_HOPS = 10  # From name to name that is only another one's.
-ALIAS = re.compile(r"^(\w+)[ \t]*=[ \t]*(\w+)[ \t]*(?:[#;].*)?$", re.MULTILINE)
+ALIAS = re.compile(r"^(\w+)[ \t]*=[ \t]*(\w+)[ \t]*(?:[#;=].*)?$", re.MULTILINE)
 TEXT = re.compile(r"""\n|\A\s*["'{(\[|]""")  # What is no name of a file.
 # Formats that stay unread.
 OTHERS = {

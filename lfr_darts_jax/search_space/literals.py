@@ -237,7 +237,7 @@ def _only(kind: type) -> Callable[[Items], Any]:
   return lambda arguments: arguments[0] if len(arguments) == 1 and isinstance(arguments[0], kind) else None
 
 
-# What is computed: ranges, what makes lists of them, and what NumPy writes for an integer.
+# What is computed: ranges, what makes lists of them, and what NumPy writes for integers and strings.
 CALLS: dict[str, Callable[[Items], Any]] = {
   "range": _range,
   "list": _only(Items),
@@ -245,4 +245,5 @@ CALLS: dict[str, Callable[[Items], Any]] = {
   "int": _only(int),
   "int32": _only(int),
   "int64": _only(int),
+  "str_": _only(str),
 }
