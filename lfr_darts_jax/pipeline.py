@@ -1,6 +1,6 @@
 """The main job in one work directory: search, train, test, report. Each part continues where it stopped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 from importlib import metadata
 import sys
@@ -36,7 +36,7 @@ from lfr_darts_jax.training.train import Training, check_batch_size
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 FROM_PYTHON = "(called from Python)"
 PHASES = "search", "train"
-Given: TypeAlias = Genotype | Path | str
+Given: TypeAlias = Genotype | Mapping[str, Any] | Path | str
 NOT_COMPARED = (
   "the data can't be compared with those that this directory was begun with: an earlier version did not write them down"
 )

@@ -286,7 +286,7 @@ def test_what_is_refused_names_its_place(text, message):
 
 def test_odd_texts_take_no_longer_than_they_are():
   # Where something were looked for again and again, minutes.
-  began, size = time.process_time(), 1_000_000
+  began, size = time.process_time(), 300_000
   parts = (
     "Genotype(",
     "# Genotype(",
@@ -304,4 +304,4 @@ def test_odd_texts_take_no_longer_than_they_are():
     for end in ("", "Genotype("):
       with pytest.raises(UsageError):
         as_genotype(part * (size // len(part)) + end)
-  assert time.process_time() - began < 60
+  assert time.process_time() - began < 30
