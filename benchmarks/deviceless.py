@@ -104,7 +104,7 @@ def step(options: argparse.Namespace, devices: Any) -> Any:
   config.data.update(flip="random", crop_padding=4)
   config.train.batch_size = options.batch
   if options.network == "final":
-    return estimate.train_step(config, formats.named(options.genotype), devices, IMAGES)
+    return estimate.train_step(config, formats.as_genotype(options.genotype), devices, IMAGES)
   stages = len(plans.make(config).stages)
   if not -stages <= options.stage < stages:
     raise UsageError(f"stage: {options.stage}; allowed are 0 to {stages - 1}")

@@ -131,8 +131,11 @@ def mixtures(courses: Sequence[Line], method: str) -> float | None:
   return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])) if pairs else None
 
 
-def _connections(cell: CellSpec) -> dict[tuple[int, int], str]:
-  return {(source, target): alive[0] for source, target, alive in cell.connections}
+def _connections(cell: CellSpec) -> dict[tuple[int, int], tuple[str, ...]]:
+  found: dict[tuple[int, int], tuple[str, ...]] = {}
+  for source, target, names in cell.connections:
+    found[source, target] = found.get((source, target), ()) + names
+  return found
 
 
 def operations(results: Sequence[Line], method: str) -> Mapping[str, Mapping[str, float]]:
@@ -142,7 +145,7 @@ def operations(results: Sequence[Line], method: str) -> Mapping[str, Mapping[str
   for genotype in found:
     for cell in genotype.cells:
       own = counts.setdefault(cell.name, {})
-      for name in _connections(cell).values():
+      for _, _, (name,) in cell.connections:
         own[name] = own.get(name, 0) + 1 / len(found)
   return counts
 

@@ -478,7 +478,6 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
   data, search, network, train = config.data, config.search, config.network, config.train
   folder, digits, streamed = data.name == "folder", data.name == "digits", data.loading == "stream"
   plan, mobile, inception = config.plan.name, config.space.name == "mobile", data.augmentation == "inception"
-  layered = plan in ("lfr_darts", "joint") and not mobile
   group, searched, trained = network.batch_norm_group, search.batch_size, train.batch_size
   because = lambda name: f"as config.{name} is {config[name.split('.')[0]][name.split('.')[1]]}"
   on_device = f"{because('data.loading')}, where all images have one size already"
@@ -514,8 +513,6 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
     *((name, mobile and flat[name] != value, f"is {value}, {because('space.name')}") for name, value in OF_CELLS.items()),
     ("search.layer_alignment", search.layer_alignment and config.plan.name == "lfr_darts" and config.plan.searched_copies < 2, f"is 0, {because('plan.searched_copies')} and one layer has nothing to agree with"),
     ("search.layer_alignment", search.layer_alignment and config.plan.name == "per_layer", f"is 0, {because('plan.name')}, where no layers share alphas"),
-    ("network.layers", layered and network.layers < 5, fewest),
-    ("network.layers", config.plan.name == "per_layer" and network.layers != search.layers, f"is config.search.layers, {search.layers}, since every layer has a cell of its own"),
     ("search.layers", plan in ("joint", "per_layer") and not mobile and search.layers < 5, fewest),
     ("network.batch_norm_group", group and network.activation == "lif", f"is None, {because('network.activation')}"),
     ("network.batch_norm_group", group and searched % group, f"are divisors of config.search.batch_size, {searched}"),

@@ -61,7 +61,7 @@ MODES = {
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; the same command continues it.")
 _MODE = flags.DEFINE_enum("mode", "run", list(MODES), "What to do.")
 _GENOTYPE = flags.DEFINE_string(
-  "genotype", None, f"Genotype file, or {', '.join(formats.BUILT_IN)}; takes the place of the search."
+  "genotype", None, f"A genotype's FILE, FILE:NAME, text, or {', '.join(formats.BUILT_IN)}; in place of the search."
 )
 _DEVICE = flags.DEFINE_string(
   "device",
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise UsageError(f"arguments: {' '.join(argv[1:])}; allowed are flags alone")
   config, mode = flags.FLAGS.config, _MODE.value
-  given = None if _GENOTYPE.value is None else formats.named(_GENOTYPE.value)
+  given = None if _GENOTYPE.value is None else formats.as_genotype(_GENOTYPE.value)
   if mode == "describe":
     print(json.dumps(pipeline.describe(config, given or _genotype_of_workdir())))
     return
@@ -151,9 +151,9 @@ def _genotype_of_workdir() -> Genotype:
   path = paths.path(_WORKDIR.value or "") / workdirs.GENOTYPE
   if _WORKDIR.value is None or not path.exists():
     raise UsageError(
-      f"genotype: not given; --mode={_MODE.value} allows a file, a built-in name, or a workdir that has one"
+      f"genotype: not given; --mode={_MODE.value} allows a file, a built-in name, text, or a workdir that has one"
     )
-  return formats.named(str(path))
+  return formats.load(path)
 
 
 def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:

@@ -1,11 +1,11 @@
 """The main job in one work directory: search, train, test, report. Each part continues where it stopped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 from importlib import metadata
 import sys
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import ml_collections
@@ -35,6 +35,8 @@ from lfr_darts_jax.training.train import Training, check_batch_size
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 FROM_PYTHON = "(called from Python)"
+PHASES = "search", "train"
+Given: TypeAlias = Genotype | Mapping[str, Any] | Path | str
 NOT_COMPARED = (
   "the data can't be compared with those that this directory was begun with: an earlier version did not write them down"
 )
@@ -61,13 +63,13 @@ def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: s
 
 
 def train(
-  config: ml_collections.ConfigDict, genotype: Genotype | Path | str, workdir: str | Path, *, command: str = FROM_PYTHON
+  config: ml_collections.ConfigDict, genotype: Given, workdir: str | Path, *, command: str = FROM_PYTHON
 ) -> dict[str, Any]:
   """Trains the network of a genotype from scratch and tests it.
 
   Args:
     config: the config.
-    genotype: the derived cells, as an object, a name, a path or text.
+    genotype: the derived cells, as an object, a name, a path or text, see `formats.as_genotype`.
     workdir: where the run is kept.
     command: how the report says that the run was started.
 
@@ -78,30 +80,26 @@ def train(
     UsageError: for wrong input.
     Interrupted: after SIGINT or SIGTERM; the same call continues.
   """
-  with _open(config, workdir, command) as job:
+  with _open(config, workdir, command, ("train",)) as job:
     job.set_genotype(formats.as_genotype(genotype))
     return job.train()
 
 
 def run(
-  config: ml_collections.ConfigDict,
-  workdir: str | Path,
-  genotype: Genotype | None = None,
-  *,
-  command: str = FROM_PYTHON,
+  config: ml_collections.ConfigDict, workdir: str | Path, genotype: Given | None = None, *, command: str = FROM_PYTHON
 ) -> dict[str, Any]:
   """Searches, trains and tests; returns what `result.json` holds. A given genotype takes the place of the search."""
-  with _open(config, workdir, command) as job:
+  with _open(config, workdir, command, PHASES if genotype is None else ("train",)) as job:
     if genotype is not None:
-      job.set_genotype(genotype)
+      job.set_genotype(formats.as_genotype(genotype))
     job.search()
     return job.train()
 
 
-def describe(config: ml_collections.ConfigDict, genotype: Genotype) -> dict[str, int]:
+def describe(config: ml_collections.ConfigDict, genotype: Given) -> dict[str, int]:
   """Cost of a genotype's final network, without data or training: see `cost.describe`, and its `layers`."""
   schema.validate(config)
-  network = final_network(config, genotype)
+  network = final_network(config, formats.as_genotype(genotype))
   shape = (config.data.image_size, config.data.image_size, config.data.channels)
   return {**cost.describe(network, shape), "layers": len(network.layout)}
 
@@ -155,11 +153,13 @@ def _compare_tested(
 
 
 @contextlib.contextmanager
-def _open(config: ml_collections.ConfigDict, workdir: str | Path, command: str) -> Iterator["_Job"]:
+def _open(
+  config: ml_collections.ConfigDict, workdir: str | Path, command: str, phases: Sequence[str] = PHASES
+) -> Iterator["_Job"]:
   schema.validate(config)
   workdir = paths.path(workdir)
   with workdirs.locked(workdir):
-    yield _Job(config, workdir, command)
+    yield _Job(config, workdir, command, phases=phases)
 
 
 class _Job:
@@ -174,11 +174,12 @@ class _Job:
     dataset: datasets.Dataset | None = None,
     preemption: Preemption | None = None,
     name: str = "",
+    phases: Sequence[str] = PHASES,
   ):
     jax_setup.enable_cache()
     self._config, self._workdir, self._command = config, workdir, command
     self._devices = devices or distributed.all_devices()
-    for phase in ("search", "train"):
+    for phase in phases:
       size = config[phase].batch_size
       self._devices.check(f"{phase}.batch_size", size, config.network.batch_norm_group)
     broadcast_from_primary(self._check)
@@ -220,7 +221,8 @@ class _Job:
 
   def set_genotype(self, genotype: Genotype) -> None:
     """Takes a given genotype in place of a search."""
-    final_network(self._config, formats.parse(genotype.to_json()))
+    genotype = formats.parse(genotype.to_json())
+    final_network(self._config, genotype)
     there = self._genotype()
     if there is None:
       self._begin()
@@ -245,6 +247,7 @@ class _Job:
     """Searches, unless there is a genotype; stops before anything is trained on a search that has collapsed."""
     found = self._genotype()
     if found is None:
+      plans.check_network(self._config)
       found = self._search() if self._config.search.num_seeds == 1 else self._search_with_seeds()
     diagnostics.stop_if_collapsed(self._config.search, self._findings())
     return found

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.models.operations import OPERATIONS
-from lfr_darts_jax.search_space.genotype import FORMAT, VERSION
+from lfr_darts_jax.search_space.genotype import FORMAT, VERSION, from_json
 
 # Surrogates too, which no file holds as such but JSON's escapes spell.
 TEXT = st.text(st.characters(), max_size=12)
@@ -86,7 +86,7 @@ def nodes(draw, pairs):
   made = []
   for target in range(2, 2 + draw(st.integers(1, 3))):
     least, most = (pairs, pairs) if pairs else (1, target)
-    sources = draw(st.lists(st.integers(0, target - 1), min_size=least, max_size=most, unique=True))
+    sources = draw(st.lists(st.integers(0, target - 1), min_size=least, max_size=most))
     made.append([[draw(st.sampled_from(CANDIDATES)), source] for source in sources])
   return made
 
@@ -125,7 +125,30 @@ def darts_formats(draw):
   texts = [f"{name}={draw(spoiled(value)) if name == bad else value!r}" for name, value in fields.items()]
   if draw(st.booleans()):
     texts[1] = f"normal_concat=range(2, {len(fields['normal']) // 2 + 2})"
-  return draw(spliced(draw(st.sampled_from(["", "X = "])) + f"Genotype({', '.join(draw(st.permutations(texts)))})"))
+  call = f"Genotype({', '.join(draw(st.permutations(texts)))})"
+  return draw(spliced(draw(st.sampled_from(SURROUNDINGS)).format(call)))
+
+
+@st.composite
+def printed_formats(draw):
+  """Texts that are, or were, what Python and our terminal show of a genotype."""
+  genotype = from_json(draw(genotype_values()))
+  lines = "\n".join(f"{cell} | entropy 1" for cell in genotype.cells)
+  text = draw(st.sampled_from([lines, repr(genotype), str(genotype.cells), *map(str, genotype.cells)]))
+  for _ in range(4):  # Most of what is around cells may be anything.
+    text = draw(spliced(text))
+  return text
+
+
+SURROUNDINGS = (
+  "{}",
+  "X = {}",
+  "{};",
+  "# old\n# {}",
+  "10:02:03 don't; genotype = {}  # 97 %",
+  "X = {0}\nX = gt.{0}",
+  '{{"genotype": "{}"}}',
+)
 
 
 DEFAULTS = schema.flatten(schema.get_config("digits"))

@@ -88,6 +88,29 @@ def test_nodes_sum_their_edges_and_concat_picks_states():
   np.testing.assert_allclose(out, jnp.concatenate([node, node], -1), rtol=1e-4, atol=1e-5)
 
 
+def test_parallel_operations_add_up():
+  spec = CellSpec("n0", "normal", (("skip_connect",) * 2, ("skip_connect",)), (2,), parallel=True)
+  cell = Cell(spec, 2, False, DARTS_OPERATIONS, LayerSettings(True))
+  x, y = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 3))
+  out, variables = cell.init_with_output(jax.random.key(1), x, y, None, True)
+  pre = lambda name, v: _preprocess(variables["params"][name], v)
+  np.testing.assert_allclose(out, 2 * pre("preprocess0", x) + pre("preprocess1", y), rtol=1e-4, atol=1e-5)
+
+
+def test_parallel_operations_are_dropped_one_by_one():
+  spec = CellSpec("n0", "normal", ((), ("avg_pool_3x3",) * 2), (2,), parallel=True)
+  cell = Cell(spec, 1, False, DARTS_OPERATIONS, LayerSettings(True))
+  # Of one colour each, so that pools are identities.
+  x = jnp.broadcast_to(jax.random.normal(jax.random.key(0), (400, 1, 1, 3)), (400, 4, 4, 3))
+  variables = cell.init(jax.random.key(1), x, x, None, True)
+  rates, rngs = Rates(path=jnp.float32(0.5)), {"dropout": jax.random.key(2)}
+  out, _ = cell.apply(variables, x, x, None, True, rates, rngs=rngs, mutable=["batch_stats"])
+  times = (out / _preprocess(variables["params"]["preprocess1"], x))[:, 0, 0, 0]
+  counts = dict(zip(*np.unique(np.round(times, 3), return_counts=True), strict=True))
+  # Both dropped, one, none; each that is kept weighs 1 / 0.5.
+  assert set(counts) == {0, 2, 4} and 150 < counts[2] < 250 and 60 < min(counts[0], counts[4])
+
+
 def test_an_auxiliary_skip_adds_the_source():
   spec = CellSpec.full("n0", "normal", 1, ("none", "skip_connect"))
   cell = Cell(spec, 2, False, ("none", "skip_connect"), LayerSettings(True))

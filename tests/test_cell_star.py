@@ -16,6 +16,7 @@ from lfr_darts_jax.runtime.distributed import BatchSharding
 from lfr_darts_jax.search import bilevel
 from lfr_darts_jax.search_space import formats
 from tests.conftest import ONE_OF_EACH_KIND
+from tests.parallel_cells import SMALL
 from tests.test_bilevel import STATISTICS, make, stage
 from tests.test_cell import uneven
 
@@ -121,16 +122,29 @@ def test_statistics_of_groups(x64, supernet):
   assert abs(grouped[0][0][0] - whole[0][0]) > 1e-3
 
 
-@pytest.mark.parametrize("composed", [True, False])
-def test_a_final_network_with_drop_path(x64, monkeypatch, composed):
+@pytest.mark.parametrize("composed,genotype", [(True, formats.DARTS_V2), (False, formats.DARTS_V2), (True, SMALL)])
+def test_a_final_network_with_drop_path(x64, monkeypatch, composed, genotype):
   monkeypatch.setattr(cell_star, "MOST_COMPOSED", 64 if composed else 4)
-  network = Network(formats.DARTS_V2.layout(3), formats.DARTS_V2.cells, DARTS_OPERATIONS, 4, 3, auxiliary=True)
+  network = Network(genotype.layout(3), genotype.cells, DARTS_OPERATIONS, 4, 3, auxiliary=True)
   rng = np.random.default_rng(0)
   images = jnp.asarray(rng.normal(size=(4, 12, 12, 3)))
   variables = network.lazy_init(jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape, jnp.float64))
   # Fresh norms are the identity, which would hide a swap.
   variables = jax.tree.map(lambda v: jnp.asarray(v + 0.1 * rng.uniform(size=v.shape)), variables)
   close(*both(network, variables, images, {}, Rates(path=jnp.float64(0.3))))
+
+
+@pytest.mark.parametrize("form", ["scan", "star"])
+def test_parallel_operations_in_all_forms(x64, form):
+  # Derived cells of a supernet, since others do not loop over their edges.
+  network = Network(("reduction",), SMALL.cells, DARTS_OPERATIONS, 4, 3, LayerSettings(True), remat=True)
+  rng = np.random.default_rng(0)
+  images = jnp.asarray(rng.normal(size=(4, 12, 12, 3)))
+  variables = network.lazy_init(jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape, jnp.float64))
+  variables = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), variables)
+  # Two convolutions of each input have weights of their own.
+  assert variables["params"]["layer_0"]["stride_2"]["sep_conv_3x3"]["Dense_0"]["kernel"].shape == (2, 8, 8)
+  close(*both(network, variables, images, {}, Rates(skip=jnp.float64(0.3)), forms=("unroll", form)))
 
 
 @pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -25,7 +25,6 @@ def test_the_defaults_are_valid_and_every_field_is_explained():
     ("prune.rounds", ((0.5, 3), (0.4, 2))),
     ("prune.rounds", ((0.5, 1),)),
     ("prune.rounds", (3,)),
-    ("network.layers", 4),
     ("train.warmup_epochs", 600),
     ("search.min_learning_rate", 1.0),
     ("train.cutout", 65),

@@ -6,6 +6,7 @@ from lfr_darts_jax.pipeline import describe
 from lfr_darts_jax.search import plans
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.cell_spec import CellSpec
+from tests.parallel_cells import NASNET
 
 DARTS_V1 = """Genotype(
 normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0), ('sep_conv_3x3', 1), ('skip_connect', 0),
@@ -35,6 +36,11 @@ def test_darts_networks_have_the_published_parameters():
   assert describe(config, formats.DARTS_V2)["parameters"] == 4718752
 
 
+def test_nasnet_has_the_parameters_that_others_count():
+  # FairDARTS lists it, in a network of DARTS's size, with 3.83 million.
+  assert abs(describe(cifar10(), NASNET)["parameters"] / 1e6 - 3.83) < 0.005
+
+
 def test_the_darts_supernet_has_the_published_weights():
   config = cifar10()
   config.plan.name = "darts"
@@ -53,8 +59,10 @@ def test_the_darts_supernet_has_the_published_weights():
     ("conv_7x1_1x7", 2 * 7 * 16),
   ],
 )
-def test_multiply_adds_by_hand(operation, own):
-  cell = CellSpec("n", "normal", ((operation,), (operation,)), (2,))
+@pytest.mark.parametrize("parallel", [False, True])
+def test_multiply_adds_by_hand(operation, own, parallel):
+  candidates = ((), (operation, operation)) if parallel else ((operation,), (operation,))
+  cell = CellSpec("n", "normal", candidates, (2,), parallel)
   net = networks.Network(("n",), (cell,), (operation,), 4, 10)
   stem, preprocessing, head = 9 * 3 * 12, 2 * 12 * 4, 4 * 10
   assert cost.describe(net, (8, 8, 3))["multiply_adds"] == 64 * (stem + preprocessing + 2 * own) + head

@@ -15,15 +15,15 @@ CHOICES = [name for name in OPERATIONS if name != "none"]
 
 
 def random_cell(seed):
-  """A derived cell of 1 to 7 nodes, each with one or two edges."""
+  """A derived cell of 1 to 7 nodes, each with one or two edges; every other one has up to three operations on each."""
   rng = np.random.default_rng(seed)
   nodes = int(rng.integers(1, 8))
   candidates = {edge: () for edge in edges(nodes)}
   for target in range(2, nodes + 2):
     for source in rng.choice(target, size=rng.integers(1, 3), replace=False):
-      candidates[int(source), target] = (str(rng.choice(CHOICES)),)
+      candidates[int(source), target] = tuple(map(str, rng.choice(CHOICES, rng.integers(1, 4) if seed % 2 else 1)))
   concat = tuple(sorted(int(c) for c in rng.choice(np.arange(2, nodes + 2), rng.integers(1, nodes + 1), replace=False)))
-  return CellSpec("n0", str(rng.choice(["normal", "reduction"])), tuple(candidates.values()), concat)
+  return CellSpec("n0", str(rng.choice(["normal", "reduction"])), tuple(candidates.values()), concat, seed % 2 == 1)
 
 
 def overlap(a, b):

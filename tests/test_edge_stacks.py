@@ -29,6 +29,22 @@ def test_stacks_run_by_source_and_come_apart_again():
   jax.tree.map(np.testing.assert_array_equal, edge_stacks.unstack(REDUCTION, stacked), layer())
 
 
+def test_parallel_operations_have_subtrees_of_their_own():
+  twice = ("sep_conv_3x3", "skip_connect", "sep_conv_3x3")
+  spec = CellSpec("r0", "reduction", (("sep_conv_3x3",), twice), (2,), parallel=True)
+  leaf = lambda value: {"kernel": np.array([value])}
+  layer = {
+    "edge_0_2": {"sep_conv_3x3": leaf(1.0)},
+    "edge_1_2": {"sep_conv_3x3": leaf(2.0)},
+    "edge_1_2_1": {"skip_connect": leaf(3.0)},
+    "edge_1_2_2": {"sep_conv_3x3": leaf(4.0)},
+  }
+  stacked = edge_stacks.stack(spec, layer)
+  np.testing.assert_array_equal(stacked["stride_2"]["sep_conv_3x3"]["kernel"][:, 0], [1, 2, 4])
+  np.testing.assert_array_equal(stacked["stride_2"]["skip_connect"]["kernel"][:, 0], [3])
+  jax.tree.map(np.testing.assert_array_equal, edge_stacks.unstack(spec, stacked), layer)
+
+
 def test_fewer_candidates_keep_their_rows():
   fewer = dataclasses.replace(REDUCTION, candidates=(("sep_conv_3x3",), (), ("skip_connect",), ("sep_conv_3x3",), ()))
   kept = edge_stacks.restack(REDUCTION, fewer, edge_stacks.stack(REDUCTION, layer()))

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from lfr_darts_jax.search_space.cell_spec import CellSpec, GenotypeError, edges
-from lfr_darts_jax.search_space.formats import DARTS_V2, parse, to_darts
+from lfr_darts_jax.search_space.darts_format import to_darts
+from lfr_darts_jax.search_space.formats import DARTS_V2, parse
 from lfr_darts_jax.search_space.genotype import Genotype
 
 LAYERED = Genotype(
@@ -43,6 +44,41 @@ def test_darts_round_trip():
     to_darts(LAYERED)
 
 
+TWICE = """{"format": "lfr-darts-genotype", "version": 1, "cells": [
+  {"name": "n0", "kind": "normal", "nodes": [
+    [["avg_pool_3x3", 0], ["avg_pool_3x3", 0]],
+    [["skip_connect", 0], ["sep_conv_3x3", 1], ["dil_conv_3x3", 1]]], "concat": [3]}
+]}
+"""
+
+
+def test_several_operations_on_one_edge():
+  (cell,) = parse(TWICE).cells
+  assert cell.derived and cell.parallel and cell.nodes == 2
+  assert cell.candidates == (("avg_pool_3x3",) * 2, (), ("skip_connect",), ("sep_conv_3x3", "dil_conv_3x3"), ())
+  single = lambda source, target, name: (source, target, (name,))
+  assert cell.connections == [
+    single(0, 2, "avg_pool_3x3"),
+    single(0, 2, "avg_pool_3x3"),
+    single(0, 3, "skip_connect"),
+    single(1, 3, "sep_conv_3x3"),
+    single(1, 3, "dil_conv_3x3"),
+  ]
+  assert cell.count("avg_pool_3x3") == 2
+  assert str(cell) == (
+    "n0 normal: 2 = avg_pool_3x3(0) + avg_pool_3x3(0), "
+    "3 = skip_connect(0) + sep_conv_3x3(1) + dil_conv_3x3(1); concat 3"
+  )
+  assert parse(Genotype((cell,)).to_json()) == Genotype((cell,))
+  assert Genotype((cell,)).to_json() == TWICE
+
+
+def test_one_operation_per_edge_is_no_parallel_cell():
+  text = TWICE.replace('["avg_pool_3x3", 0], ', "").replace(', ["dil_conv_3x3", 1]', "")
+  (cell,) = parse(text).cells
+  assert not cell.parallel and cell == CellSpec("n0", "normal", cell.candidates, (3,))
+
+
 def test_the_published_cells():
   normal, reduction = DARTS_V2.cells
   assert normal.connections[-1] == (2, 5, ("dil_conv_3x3",))
@@ -74,22 +110,25 @@ def spoiled(**changes):
 @pytest.mark.parametrize(
   "text,message",
   [
-    ("", "neither JSON"),
+    ("", "genotype: ''; allowed are Genotype"),
     ("{", "allowed is JSON"),
-    ("[]", "neither JSON"),
+    ("[]", "lacks normal, normal_concat"),
     ("{}", '"format"'),
-    ("null", "neither JSON"),
+    ("null", "'null'; allowed are Genotype"),
     ("{" * 200_000, "allowed is JSON"),
     ('{"a":' * 100_000, "deeply"),
     ('{"format": ' + "[" * 100_000, "deeply"),
-    ("Genotype(" + "(" * 100_000 + ")" * 100_000 + ")", "neither JSON|deeply"),
-    ("Genotype(normal=" + "-" * 90_000 + "1)", "deeply|not a literal"),
-    ("Genotype(normal=__import__('os').abort(), normal_concat=[2], reduce=[], reduce_concat=[2])", "not a literal"),
-    ("Genotype(normal=range(10**9), normal_concat=[2], reduce=[], reduce_concat=[2])", "literal"),
-    ("Genotype(1)", "keyword"),
-    ("Genotype(normal=[])", "must have the arguments"),
-    ("Genotype(normal=[('skip_connect', 0)], normal_concat=[2], reduce=[], reduce_concat=[2])", "two"),
-    ("x" * 1_000_001, "at most"),
+    ("Genotype(" + "(" * 100_000 + ")" * 100_000 + ")", "line 1, column 22: nested too deeply"),
+    ("Genotype(normal=" + "-" * 90_000 + "1)", "line 1, column 17: '-'; allowed"),
+    ("Genotype(normal=__import__('os').abort())", "line 1, column 17: '__import__'; allowed are lists"),
+    ("Genotype(normal=range(10**9))", "line 1, column 25: '\\*\\*'; allowed are lists"),
+    ("Genotype(normal=range(999))", "line 1, column 17: range.* integers up to 18"),
+    ("Genotype(normal=[", "line 1, column 1: what begins here can't be read to its end"),
+    ("Genotype(normal=[" + "0," * 200_000, "line 1, column 1: what begins here can't be read to its end"),
+    ("Genotype(1)", "lacks normal_concat, reduce, reduce_concat"),
+    ("Genotype(normal=[])", "lacks normal_concat, reduce, reduce_concat"),
+    ("Genotype(normal=[('skip_connect', 0)], normal_concat=[2], reduce=[], reduce_concat=[2])", "reduce: .* list of"),
+    ("x" * 16_000_001, "at most"),
     (spoiled(kind="other"), "normal, reduction"),
     (spoiled(name="../x"), "letters"),
     (spoiled(name="x" * 33), "letters"),
@@ -102,9 +141,9 @@ def spoiled(**changes):
       "reduce_concat=[2])",
       "too large to be shown",
     ),
-    ("Genotype(normal='\\d', normal_concat=[2], reduce=[], reduce_concat=[2])", "must list two"),
-    ("Genotype(normal='\0')", "neither JSON"),
-    ("Genotype(normal='\ud800')", "neither JSON"),
+    ("Genotype(normal='\\d', normal_concat=[2], reduce=[], reduce_concat=[2])", "column 1: normal: .* list of"),
+    ("Genotype(normal='\0')", "column (1|17): "),
+    ("Genotype(normal='\ud800')", "column (1|17): "),
     (spoiled(name="r0"), "earlier"),
     (spoiled(extra=1), "unknown key"),
     (spoiled(nodes=5), "list of nodes"),
@@ -113,10 +152,12 @@ def spoiled(**changes):
     (spoiled(nodes=[[]]), "at least one"),
     (spoiled(nodes=[[["skip_connect"]]]), "no .operation, source"),
     (spoiled(nodes=[[["conv_9x9", 0]]]), "names the operation 'conv_9x9'; allowed are"),
-    (spoiled(nodes=[[["none", 0]]]), "names the operation"),
+    (spoiled(nodes=[[["none", 0]]]), "names the operation 'none', which is no connection; allowed are max_pool"),
+    (spoiled(nodes=[[[["skip_connect", 0], 1]]]), "no .operation, source"),
     (spoiled(nodes=[[["skip_connect", 2]]]), "reads state 2; allowed are 0 to 1"),
     (spoiled(nodes=[[["skip_connect", True]]]), "reads state True"),
-    (spoiled(nodes=[[["skip_connect", 0], ["sep_conv_3x3", 0]]]), "reads state 0 twice"),
+    (spoiled(nodes=[[["skip_connect", 0]] * 153]), "more than 152 operations"),
+    (LAYERED.to_json() + "]", "Extra data"),
     (spoiled(concat=[3]), "concat"),
     (spoiled(concat=[]), "concat"),
     (spoiled(concat=[2, 2]), "concat"),

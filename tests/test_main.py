@@ -48,6 +48,15 @@ def test_describe_prints_one_line_of_json():
   assert costs["parameters"] == 3349342 and costs["layers"] == 20
 
 
+def test_a_log_is_described_in_as_few_layers_as_its_cells_take(tmp_path):
+  pairs = "[('skip_connect', 0), ('skip_connect', 1)]"
+  line = f"10:02:03 genotype = Genotype(normal={pairs}, normal_concat=[2], reduce={pairs}, reduce_concat=[2])\n"
+  (tmp_path / "log.txt").write_text(line.replace("skip_connect", "max_pool_3x3") + line)
+  done = call("--mode=describe", f"--genotype={tmp_path / 'log.txt'}", "--config.network.layers=3")
+  assert done.returncode == 0 and json.loads(done.stdout)["layers"] == 3, done.stderr
+  assert done.stderr == f"genotype: {tmp_path / 'log.txt'}: the last of 2 is read, on line 2, column 21\n"
+
+
 @pytest.mark.parametrize(
   "arguments,words",
   [
@@ -63,7 +72,11 @@ def test_describe_prints_one_line_of_json():
     (["--no_such_flag"], "no_such_flag"),
     (["--flagfile=nowhere"], "nowhere"),
     (["spurious"], "spurious"),
-    (["--genotype=nowhere.json"], "nowhere.json"),
+    (["--genotype=nowhere.json"], "genotype: nowhere.json is no file; allowed are a file, FILE:NAME, the text of a"),
+    (
+      ["--genotype=|none~0|+|skip_connect~0|none~1|"],
+      "genotype: a string of NAS-Bench-201, which can't be read; allowed",
+    ),
     (["--mode=report"], "has no config.json; allowed is the directory of a run"),
     (["--mode=draw"], "genotype: not given; --mode=draw allows a file, a built-in name"),
     (["--config.search.batch_size=1000"], "config.search.batch_size: 1000; allowed are at most 718"),

@@ -9,6 +9,7 @@ from lfr_darts_jax import pipeline
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.search import diagnostics
 from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space.darts_format import to_darts
 from lfr_darts_jax.search_space.genotype import Genotype
 from tests.conftest import tiny_config
 from tests.test_train import GENOTYPE
@@ -71,6 +72,15 @@ def test_another_config_or_genotype_is_refused(trained):
     lfr_darts_jax.train(config, GENOTYPE, workdir)
 
 
+def test_cells_with_two_operations_on_one_edge_are_trained_from_a_text(config, tmp_path):
+  config.train.epochs, config.network.layers = 1, 3
+  text = "Genotype([('avg_pool_3x3', 0), ('avg_pool_3x3', 0)], [2], [('max_pool_3x3', 1), ('skip_connect', 1)], [2])"
+  result = lfr_darts_jax.train(config, text, tmp_path)
+  assert result["layers"] == 3 and lfr_darts_jax.train(config, text, tmp_path) == result
+  assert "2 = avg_pool_3x3(0) + avg_pool_3x3(0)" in (tmp_path / "report" / "index.html").read_text()
+  assert pipeline.evaluate(tmp_path)["test_error"] == result["test_error"]
+
+
 def test_search_writes_the_genotype_once(config, tmp_path, monkeypatch):
   config.plan.name = "darts"
   config.search.update(layers=3, operations=("none", "skip_connect", "avg_pool_3x3"))
@@ -111,6 +121,17 @@ def test_a_search_that_ends_collapsed_is_kept_and_not_trained_unless_told_to(con
   said = capsys.readouterr().out
   # While searching, in the summary of the search, and in that of the run.
   assert all(said.count(finding["text"]) == 3 for finding in found)
+
+
+def test_layers_are_for_the_cells_that_are_used(config, tmp_path):
+  config.plan.name = "lfr_darts"  # It derives five cells, where three layers are enough for a genotype of two.
+  config.network.layers = 3
+  assert pipeline.describe(config, to_darts(GENOTYPE))["layers"] == 3
+  for seeds in (1, 2):
+    config.search.num_seeds = seeds
+    with pytest.raises(UsageError, match="config.network.layers: 3; allowed are 5 or more"):
+      lfr_darts_jax.search(config, tmp_path)
+  assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_refused_run_leaves_no_claim_on_the_directory(config, tmp_path):

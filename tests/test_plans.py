@@ -44,6 +44,17 @@ def test_joint_searches_all_five_cells_at_once(config):
   assert iteration.layout == ("n0", "n0", "r0", "n1", "n1", "r1", "n2", "n2") and iteration.searched == plans.CELL_NAMES
 
 
+@pytest.mark.parametrize("name,layers,allowed", [("lfr_darts", 4, "5 or more"), ("per_layer", 6, "search.layers, 8")])
+def test_the_final_network_holds_the_cells_of_the_plan(config, name, layers, allowed):
+  config.plan.name = name
+  config.search.layers = 8
+  config.network.layers = layers
+  with pytest.raises(UsageError, match=f"config.network.layers: {layers}; allowed .*{allowed}"):
+    plans.check_network(config)
+  config.network.layers = 8
+  plans.check_network(config)
+
+
 def test_rounds_of_the_config_take_precedence(config):
   config.prune.rounds = ((0.5, 4),)
   assert all(i.rounds == ((0.5, 4),) for i in plans.make(config).stages)
@@ -122,6 +133,7 @@ def test_steps_of_a_stage(config):
     {"name": "n9"},
     {"kind": "reduction"},
     {"concat": (2,)},
+    {"parallel": True},
     {"candidates": (("none",),)},
     {"candidates": (("none", "none"),) * 5},
     {"candidates": (("skip_connect", "max_pool_3x3"),) * 5},

@@ -12,7 +12,7 @@ import pytest
 from lfr_darts_jax import config as schema, main
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.report import page, run_data
-from lfr_darts_jax.search_space import formats
+from lfr_darts_jax.search_space import darts_format, formats
 from tests import runs, strategies
 
 DEFAULTS = schema.flatten(schema.get_config())
@@ -73,9 +73,18 @@ def test_genotypes_in_json(examples):
 def test_genotypes_of_darts(examples):
   def accept(text):
     genotype = accept_genotype(text)
-    assert formats.parse(formats.to_darts(genotype)) == genotype
+    assert formats.parse(darts_format.to_darts(genotype)) == genotype
 
   explore(strategies.darts_formats(), examples, accept)
+
+
+@many(10_000)
+def test_genotypes_as_they_are_printed(examples):
+  def accept(text):
+    genotype = accept_genotype(text)
+    assert formats.parse("\n".join(map(str, genotype.cells))) == formats.parse(repr(genotype)) == genotype
+
+  explore(strategies.printed_formats(), examples, accept)
 
 
 @many(10_000)

@@ -32,7 +32,6 @@ def test_an_unknown_system_is_refused():
     ({"search.partial_channels": 2, "search.gate": "sigmoid"}, "search.partial_channels: 2; allowed is 1, as config"),
     ({"search.channel_choice": "attention"}, "search.channel_choice: 'attention'; allowed is first, as config"),
     ({"search.layer_alignment": 0.1}, "search.layer_alignment: 0.1; allowed is 0, as config.plan.searched_copies is 1"),
-    ({"plan.name": "per_layer"}, "network.layers: 5; allowed is config.search.layers, 8"),
     ({"network.activation": "lif", "network.batch_norm_group": 8}, "network.batch_norm_group: 8; allowed is None"),
     ({"search.penalties": (("beta", 1.0),)}, "search.penalties: .*; allowed are .*names beta, zero_one"),
   ],

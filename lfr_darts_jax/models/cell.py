@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from lfr_darts_jax.models import partial
-from lfr_darts_jax.models.edge_stacks import edge_name
+from lfr_darts_jax.models.edge_stacks import Connection, edge_names
 from lfr_darts_jax.models.operations import OPERATIONS, FactorizedReduce, LayerSettings, Operation, ReluConvNorm
 from lfr_darts_jax.search_space.cell_spec import CellSpec, edges
 from lfr_darts_jax.search_space.operation_names import SKIP_CONNECT
 
 PLAIN = LayerSettings()
-CHOSEN = (1.0,)  # The mixture of a derived edge, which has one operation.
+CHOSEN = (1.0,)  # The mixture of a derived connection, which has one operation.
 
 
 class Rates(NamedTuple):
@@ -172,15 +172,18 @@ class Cell(nn.Module):
     Returns:
       Inputs and nodes.
     """
+    connections = self.spec.connections
+    named = list(zip(connections, edge_names(connections), strict=True))
     for target in range(2, self.spec.nodes + 2):
-      into = [connection for connection in self.spec.connections if connection[1] == target]
-      outputs = (self.edge(*connection, states[connection[0]], call) for connection in into)
+      into = [(connection, name) for connection, name in named if connection[1] == target]
+      outputs = (self.edge(connection, name, states[connection[0]], call) for connection, name in into)
       states = [*states, sum(outputs, jnp.zeros((), states[0].dtype))]
     return states
 
-  def edge(self, source: int, target: int, candidates: tuple[str, ...], x: jax.Array, call: Call) -> jax.Array:
-    """What an edge adds to its target, from the state `x` that it leaves."""
-    op = self.mixed_op(source, candidates, call, edge_name(source, target))
+  def edge(self, connection: Connection, name: str, x: jax.Array, call: Call) -> jax.Array:
+    """What a connection adds to its target, from the state `x` that it leaves; `name` is that of its variables."""
+    source, target, candidates = connection
+    op = self.mixed_op(source, candidates, call, name)
     row = self.row(source, target)
     weights = CHOSEN if call.mixture is None else call.mixture[row][self.columns(candidates)]
     key = None if call.skip_keys is None else call.skip_keys[row]

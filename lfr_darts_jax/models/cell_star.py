@@ -88,7 +88,7 @@ class StarCell(Cell):
       total = self._joined(departure, total, sources, parts, call)
       if kept:
         ones = jnp.ones((len(total), 1, 1, 1))
-        total *= jnp.stack([kept.get((s, t), ones) for s, t, _ in departure.edges], axis=3)
+        total *= jnp.stack([kept.get(name, ones) for name in edge_stacks.edge_names(departure.edges)], axis=3)
       targets, part_sums = _by_target(departure, total)
       # As the edges' outputs are in the reference; gradients by them take half the memory.
       part_sums = part_sums.astype(states[0].dtype)
@@ -137,14 +137,16 @@ class StarCell(Cell):
     new = [sum(map(wide, sums[target]), jnp.zeros(())).astype(kind) for target in range(len(states), last + 1)]
     return [*states, *new]
 
-  def _kept(self, batch: int, call: Call) -> dict[tuple[int, int], jax.Array]:
-    """By edge, what drop path multiplies its output with: `[batch, 1, 1, 1]`; random as in `Cell.edge`."""
+  def _kept(self, batch: int, call: Call) -> dict[str, jax.Array]:
+    """By connection's name, what drop path multiplies its output with: `[batch, 1, 1, 1]`; random as in `Cell.edge`."""
     rate = call.rates.path
     if not call.train or rate is None:
       return {}
-    some = [(s, t) for s, t, left in self.spec.connections if left != (SKIP_CONNECT,) or self.spec.stride(s) == 2]
+    connections = self.spec.connections
+    named = zip(connections, edge_stacks.edge_names(connections), strict=True)
+    some = [name for (s, _, left), name in named if left != (SKIP_CONNECT,) or self.spec.stride(s) == 2]
     ones = jnp.ones((batch, 1, 1, 1))
-    return {e: drop(ones, rate, self.make_rng("dropout"), self.settings, per_sample=True) for e in some}
+    return {n: drop(ones, rate, self.make_rng("dropout"), self.settings, per_sample=True) for n in some}
 
   def _total(
     self, departure: Departure, states: list[jax.Array], params: Tree, running: Tree, call: Call

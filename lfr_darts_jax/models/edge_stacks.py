@@ -23,14 +23,21 @@ def edge_name(source: int, target: int) -> str:
   return f"edge_{source}_{target}"
 
 
+def edge_names(among: Sequence[Connection]) -> list[str]:
+  """Names of the connections' subtrees of variables: of their edges; further ones of an edge are numbered from 1."""
+  ends = [(source, target) for source, target, _ in among]
+  earlier = (ends[:i].count(edge) for i, edge in enumerate(ends))
+  return [edge_name(*edge) + (f"_{number}" if number else "") for edge, number in zip(ends, earlier, strict=True)]
+
+
 def stack_name(stride: int) -> str:
   """Name of the subtree of the stacks of all edges of a stride."""
   return f"stride_{stride}"
 
 
 def connections(spec: CellSpec, stride: int) -> list[Connection]:
-  """The connections of a stride in the order of the stacks: by source, then target."""
-  return sorted(c for c in spec.connections if spec.stride(c[0]) == stride)
+  """The connections of a stride in the order of the stacks: by source, then target, then as the cell has them."""
+  return sorted((c for c in spec.connections if spec.stride(c[0]) == stride), key=lambda c: c[:2])
 
 
 def having(name: str, among: list[Connection]) -> list[int]:
@@ -52,7 +59,7 @@ def stack(spec: CellSpec, layer: Mapping[str, Tree]) -> dict[str, Tree]:
   stacked = {name: tree for name, tree in layer.items() if not name.startswith("edge_")}
   for stride in (1, 2):
     among = connections(spec, stride)
-    own = [layer.get(edge_name(source, target), {}) for source, target, _ in among]
+    own = [layer.get(name, {}) for name in edge_names(among)]
     group = {}
     # In a fixed order: the program's key in the compilation cache depends on it.
     for name in sorted({name for tree in own for name in tree}):
@@ -69,9 +76,10 @@ def unstack(spec: CellSpec, layer: Mapping[str, Tree]) -> dict[str, Tree]:
   result = {name: tree for name, tree in layer.items() if not name.startswith("stride_")}
   for stride in (1, 2):
     among = connections(spec, stride)
+    names = edge_names(among)
     for name, tree in layer.get(stack_name(stride), {}).items():
       for row, i in enumerate(having(name, among)):
-        own = result.setdefault(edge_name(*among[i][:2]), {})
+        own = result.setdefault(names[i], {})
         own[name] = jax.tree.map(lambda leaf, row=row: leaf[row], tree)
   return result
 

@@ -119,7 +119,13 @@ def _rows(columns: Sequence[int], chains: Sequence[tuple[int, ...]]) -> list[flo
   links = [pair for chain in chains for pair in itertools.pairwise(chain)]
   layout = igraph.Graph(len(columns), links, directed=True).layout_sugiyama(layers=columns, hgap=1)
   lowest = min(row for row, _ in layout)
-  return [row - lowest for row, _ in layout]
+  rows = [row - lowest for row, _ in layout]
+  # In some cells with many lines igraph puts two vertices of a column less than a row apart, or in the same place.
+  free: dict[int, float] = {}
+  for vertex in sorted(range(len(rows)), key=rows.__getitem__):
+    rows[vertex] = max(rows[vertex], free.get(columns[vertex], 0.0))
+    free[columns[vertex]] = rows[vertex] + 1
+  return rows
 
 
 def _line(

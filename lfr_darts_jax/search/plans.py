@@ -131,9 +131,9 @@ class Plan:
 
 def _remains(cell: CellSpec, whole: CellSpec) -> bool:
   """Whether a cell is another one without some of its candidates."""
-  same = (cell.name, cell.kind, cell.concat) == (whole.name, whole.kind, whole.concat)
+  fixed = lambda one: (one.name, one.kind, one.concat, one.parallel)
   return (
-    same
+    fixed(cell) == fixed(whole)
     and len(cell.candidates) == len(whole.candidates)
     and all(
       left == tuple(name for name in operations if name in left)
@@ -159,6 +159,26 @@ def make(config: ml_collections.ConfigDict) -> Plan:
   rate = config.search.alpha_learning_rate
   scheduled = (dataclasses.replace(s, warmup=warmup, travel=travel, alpha_rate=rate) for s in plan.stages)
   return dataclasses.replace(plan, stages=tuple(scheduled))
+
+
+def check_network(config: ml_collections.ConfigDict) -> None:
+  """Checks that the final network holds the cells that the plan searches; where a genotype is given, it need not.
+
+  Raises:
+    UsageError: where it does not.
+  """
+  if config.space.name != spaces.CELLS:
+    return
+  layers, searched = config.network.layers, config.search.layers
+  if config.plan.name in ("lfr_darts", "joint") and layers < len(CELL_NAMES):
+    raise UsageError(
+      f"config.network.layers: {layers}; allowed are {len(CELL_NAMES)} or more, one for every cell of the plan"
+    )
+  if config.plan.name == "per_layer" and layers != searched:
+    raise UsageError(
+      f"config.network.layers: {layers}; allowed is config.search.layers, {searched}, since every layer has a cell of "
+      "its own"
+    )
 
 
 def steps_per_stage(config: ml_collections.ConfigDict, train_images: int) -> int:

@@ -2,6 +2,7 @@
 
 Full sets are the search space of DARTS; one operation on each kept edge is a derived cell. Pruning shrinks the sets.
 A layer of a chain, as the space "mobile" has them, is a cell of one edge.
+Cells that others derived may compute several operations on one edge.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ class CellSpec:
     kind: "normal", "reduction", or "layer" of a chain.
     candidates: for every edge, in the order of `edges`, the operations left; a layer has one edge.
     concat: the states whose features are the cell's output; none of a layer.
+    parallel: whether the operations of an edge are no choices but all computed, as NASNet's and AmoebaNet's cells have
+      two between the same states; then one may stand there twice.
 
   Raises:
     GenotypeError: where the name is not one of 1 to 32 letters, digits and underscores.
@@ -44,6 +47,7 @@ class CellSpec:
   kind: str
   candidates: tuple[tuple[str, ...], ...]
   concat: tuple[int, ...]
+  parallel: bool = False
 
   def __post_init__(self) -> None:
     """Checks the name."""
@@ -84,28 +88,33 @@ class CellSpec:
 
   @property
   def connections(self) -> list[tuple[int, int, tuple[str, ...]]]:
-    """(source, target, candidates) of the edges that have any."""
-    return [(*edge, left) for edge, left in zip(self.edges, self.candidates, strict=False) if left]
+    """(source, target, candidates) of the edges that have any; of a parallel cell one for every operation."""
+    own = zip(self.edges, self.candidates, strict=False)
+    if self.parallel:
+      return [(*edge, (name,)) for edge, names in own for name in names]
+    return [(*edge, left) for edge, left in own if left]
 
   @property
   def derived(self) -> bool:
-    """Whether every edge has at most one candidate, so that there is nothing left to choose."""
-    return all(len(left) <= 1 for left in self.candidates)
+    """Whether there is nothing left to choose: every edge has at most one candidate, or they are parallel."""
+    return self.parallel or all(len(left) <= 1 for left in self.candidates)
 
   def mask(self, operations: Sequence[str]) -> np.ndarray:
     """`[edges, len(operations)]` bool: which operations are candidates of each edge."""
     return np.array([[name in left for name in operations] for left in self.candidates])
 
   def count(self, operation: str) -> int:
-    """How many edges have the operation among their candidates."""
-    return sum(operation in left for left in self.candidates)
+    """How many connections have the operation among their candidates."""
+    return sum(operation in left for _, _, left in self.connections)
 
   def __str__(self) -> str:
-    """On one line, node by node."""
+    """On one line, node by node; the concatenated states where these are not all nodes in order."""
     if self.kind == LAYER:
       return f"{self.name}: {' | '.join(self.candidates[0])}"
     node = lambda t: " + ".join(f"{'|'.join(ops)}({s})" for s, target, ops in self.connections if target == t)
-    return f"{self.name} {self.kind}: " + ", ".join(f"{t} = {node(t)}" for t in range(2, self.nodes + 2))
+    targets = range(2, self.nodes + 2)
+    concat = "" if self.concat == tuple(targets) else f"; concat {', '.join(map(str, self.concat))}"
+    return f"{self.name} {self.kind}: " + ", ".join(f"{t} = {node(t)}" for t in targets) + concat
 
 
 def check_name(name: Any) -> str:

@@ -21,10 +21,12 @@ from lfr_darts_jax.search_space.cell_spec import (
   check_name,
   edges,
 )
+from lfr_darts_jax.search_space.literals import begins
 from lfr_darts_jax.search_space.operation_names import IDENTITY, NONE, OPERATION_NAMES, block
 
 FORMAT, VERSION, CHAIN_VERSION = "lfr-darts-genotype", 1, 2
 MAX_CELLS = 64
+MAX_CONNECTIONS = len(edges(MAX_NODES))  # Of a cell: as many as one operation on every edge makes.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +112,14 @@ def parse_json(text: str) -> Genotype:
   Raises:
     GenotypeError: with one line that says what is wrong.
   """
+  return from_json(decode_json(text))
+
+
+def decode_json(text: str, start: int | None = None) -> Any:
+  """The JSON of a text, or what begins at an offset of it, whatever follows; errors as of `parse_json`."""
+  decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
   try:
-    value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    value = decoder.decode(text) if start is None else decoder.raw_decode(text, start)[0]
     if "\\u" in text:  # Alone such an escape may spell half a character.
       json.dumps(value, ensure_ascii=False).encode()
   except RecursionError:
@@ -120,7 +128,7 @@ def parse_json(text: str) -> Genotype:
     raise GenotypeError("genotype: half of a surrogate pair; allowed is text that UTF-8 can express") from None
   except ValueError as error:
     raise GenotypeError(f"genotype: {error}; allowed is JSON") from None
-  return _from_json(value)
+  return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -158,7 +166,8 @@ def _chain_from_json(value: dict[str, Any]) -> Genotype:
   return chain(layers)
 
 
-def _from_json(value: Any) -> Genotype:
+def from_json(value: dict[str, Any]) -> Genotype:
+  """The genotype of what `genotype.json` holds; errors as of `parse_json`."""
   if value.get("format") == FORMAT and value.get("version") == CHAIN_VERSION:
     return _chain_from_json(value)
   if value.get("format") != FORMAT or value.get("version") != VERSION:
@@ -176,13 +185,24 @@ def _from_json(value: Any) -> Genotype:
     unknown = set(entry) - {"name", "kind", "nodes", "concat"}
     if unknown:
       raise GenotypeError(f"cells[{i}]: unknown key {short(min(unknown))}; allowed are name, kind, nodes, concat")
-    name = check_name(entry.get("name"))
-    if name in [cell.name for cell in cells]:
-      raise GenotypeError(f"cells[{i}].name: {short(name)} names an earlier cell too")
-    nodes = entry.get("nodes")
+    name, nodes = check_name(entry.get("name")), entry.get("nodes")
     if not isinstance(nodes, list):
       raise GenotypeError(f"cells[{i}].nodes: {short(nodes)} is not a list of nodes")
     cells.append(derived_cell(name, entry.get("kind"), nodes, entry.get("concat")))
+  return of_cells(cells)
+
+
+def of_cells(cells: Sequence[CellSpec]) -> Genotype:
+  """The genotype of derived cells.
+
+  Raises:
+    GenotypeError: where two have one name, or they are too many.
+  """
+  ((name, count),) = collections.Counter(cell.name for cell in cells).most_common(1)
+  if count > 1:
+    raise GenotypeError(f"cells: {short(name)} names an earlier cell too; allowed are names of one cell each")
+  if len(cells) > MAX_CELLS:
+    raise GenotypeError(f"cells: {len(cells)}; allowed are 1 to {MAX_CELLS}")
   return Genotype(tuple(cells))
 
 
@@ -192,7 +212,7 @@ def derived_cell(name: str, kind: Any, nodes: Sequence[Any], concat: Any) -> Cel
   Args:
     name: of the cell.
     kind: of the cell.
-    nodes: for every node its [operation, source] pairs.
+    nodes: for every node its [operation, source] pairs; the same pair may stand there twice.
     concat: the states whose features are the output.
 
   Raises:
@@ -201,23 +221,26 @@ def derived_cell(name: str, kind: Any, nodes: Sequence[Any], concat: Any) -> Cel
   if kind not in (NORMAL, REDUCTION):
     raise GenotypeError(f"{name}.kind: {short(kind)}; allowed are {NORMAL}, {REDUCTION}")
   if not 1 <= len(nodes) <= MAX_NODES:
-    raise GenotypeError(f"{name}.nodes: {len(nodes)} nodes; allowed are 1 to {MAX_NODES}")
+    raise GenotypeError(f"{begins(nodes)}{name}.nodes: {len(nodes)} nodes; allowed are 1 to {MAX_NODES}")
   chosen: dict[tuple[int, int], tuple[str, ...]] = {}
   for target, node in enumerate(nodes, 2):
     if not isinstance(node, (list, tuple)) or not node:
-      raise GenotypeError(f"{name}: node {target} must list at least one [operation, source]")
-    for pair in node:
-      if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        raise GenotypeError(f"{name}: node {target} has {short(pair)}, which is no [operation, source]")
+      raise GenotypeError(f"{begins(node)}{name}: node {target} must list at least one [operation, source]")
+    for i, pair in enumerate(node):
+      if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
+        raise GenotypeError(
+          f"{begins(node, i)}{name}: node {target} has {short(pair)}, which is no [operation, source]"
+        )
       operation, state = pair
-      if not isinstance(operation, str) or operation not in OPERATION_NAMES or operation == NONE:
+      if operation not in OPERATION_NAMES or operation == NONE:
         known = ", ".join(name for name in OPERATION_NAMES if name != NONE)
-        raise GenotypeError(f"{name}: node {target} names the operation {short(operation)}; allowed are {known}")
+        what = f"{short(operation)}{', which is no connection' if operation == NONE else ''}"
+        raise GenotypeError(f"{begins(pair, 0)}{name}: node {target} names the operation {what}; allowed are {known}")
       if type(state) is not int or not 0 <= state < target:
-        raise GenotypeError(f"{name}: node {target} reads state {short(state)}; allowed are 0 to {target - 1}")
-      if (state, target) in chosen:
-        raise GenotypeError(f"{name}: node {target} reads state {state} twice; one operation per edge is allowed")
-      chosen[state, target] = (operation,)
+        raise GenotypeError(
+          f"{begins(pair, 1)}{name}: node {target} reads state {short(state)}; allowed are 0 to {target - 1}"
+        )
+      chosen[state, target] = (*chosen.get((state, target), ()), operation)
   last = len(nodes) + 1
   if (
     not isinstance(concat, (list, tuple))
@@ -225,5 +248,11 @@ def derived_cell(name: str, kind: Any, nodes: Sequence[Any], concat: Any) -> Cel
     or not all(type(c) is int and 2 <= c <= last for c in concat)
     or len(set(concat)) != len(concat)
   ):
-    raise GenotypeError(f"{name}.concat: {short(concat)}; allowed are distinct states out of 2 to {last}")
-  return CellSpec(name, kind, tuple(chosen.get(edge, ()) for edge in edges(len(nodes))), tuple(concat))
+    raise GenotypeError(
+      f"{begins(concat)}{name}.concat: {short(concat)}; allowed are distinct states out of 2 to {last}"
+    )
+  if sum(map(len, chosen.values())) > MAX_CONNECTIONS:
+    raise GenotypeError(f"{begins(nodes)}{name}: more than {MAX_CONNECTIONS} operations; allowed are so many")
+  parallel = any(len(operations) > 1 for operations in chosen.values())
+  candidates = tuple(chosen.get(edge, ()) for edge in edges(len(nodes)))
+  return CellSpec(name, kind, candidates, tuple(concat), parallel)
