@@ -262,3 +262,32 @@ def test_batches_on_the_device_cost_next_to_nothing():
   assert 0 < result["batch_seconds"] < 0.02 * result["dispatch_seconds"]
   assert 0 < result["share"] < 0.02, result
   assert result["share"] < result["share_all"] < 0.2, result
+
+
+def latency():
+  sys.path.insert(0, str(BENCHMARKS))
+  try:
+    import latency
+  finally:
+    sys.path.pop(0)
+  return latency
+
+
+def test_latencies_are_fitted_to_networks_by_hand():
+  # Two classes of 1 and 3 seconds, and half a second of what all have.
+  rows = np.array([[0, 0], [1, 0], [0, 1], [2, 1]], float)
+  np.testing.assert_allclose(latency().fit(rows, 0.5 + rows @ [1, 3]), [1, 3, 0.5], atol=1e-9)
+
+
+@pytest.mark.slow
+def test_latencies_of_a_chain(tmp_path):
+  small = ["space.sections=[[1, 2, 2], [1, 3, 1]]", "space.head=4", "network.channels=4", "data.image_size=8"]
+  flags = [f"--set={setting}" for setting in small]
+  config = pathlib.Path(__file__).parents[1] / "configs" / "mobile.py"
+  done = run("latency.py", f"--config={config}:macro,laptop", f"--out={tmp_path / 'costs.json'}", "--rounds=3", *flags)
+  (line,) = lines(done)
+  found = json.loads((tmp_path / "costs.json").read_text())
+  assert found["operations"] == ["identity", "mb3_k3", "mb6_k5"] and found["networks"] == line["networks"] >= 7
+  assert {name: (len(rows), len(rows[0])) for name, rows in found["cells"].items()} == {"l0": (1, 3), "l1": (1, 3)}
+  assert min(value for rows in found["cells"].values() for row in rows for value in row) >= 0
+  assert run("latency.py", "--config=nowhere.py", "--out=x").returncode == 2
