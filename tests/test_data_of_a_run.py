@@ -99,7 +99,7 @@ def test_another_folder_is_tested_by_the_names_of_its_classes(copied, tmp_path, 
   config.data.update(loading="stream", workers=0)
   assert pipeline.evaluate(run, config) == tested
   config.data.dir = str(tmp_path / "nowhere")
-  with pytest.raises(UsageError, match="nowhere'; allowed is a folder that holds train"):
+  with pytest.raises(UsageError, match="nowhere' is no folder; allowed is one that holds train"):
     pipeline.evaluate(run, config)
   assert {path: path.read_bytes() for path in run.rglob("*.json")} == kept
 

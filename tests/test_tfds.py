@@ -1,5 +1,7 @@
 """Which features of a TFDS data set are its images and labels."""
 
+import collections
+
 import numpy as np
 import pytest
 
@@ -9,14 +11,22 @@ from lfr_darts_jax.errors import UsageError
 from tests.photographs import jpeg
 
 tfds = pytest.importorskip("tensorflow_datasets")
+shard_utils = pytest.importorskip("tensorflow_datasets.core.utils.shard_utils")
 IMAGE, GREY = tfds.features.Image(shape=(8, 8, 3)), tfds.features.Image(shape=(8, 8, 1))
 CLASSES, SIDES = tfds.features.ClassLabel(num_classes=3), tfds.features.ClassLabel(names=["left", "right"])
 BOTH = {"image": IMAGE, "mask": GREY, "label": CLASSES, "side": SIDES}
 
 
+class Split:
+  """A split of ten records in a file of its own."""
+
+  def __init__(self, name):
+    self.num_examples, self.file_instructions = 10, [shard_utils.FileInstruction(name, 0, 10, 10)]
+
+
 class Info:
   def __init__(self, features, supervised):
-    self.splits = {"train": None, "test": None}
+    self.splits = {name: Split(name) for name in ("train", "test")}
     self.features, self.supervised_keys = tfds.features.FeaturesDict(features), supervised
 
 
@@ -27,14 +37,18 @@ class Builder:
   def is_prepared(self):
     return True
 
+  def as_data_source(self, split, decoders):
+    return [collections.defaultdict(int)]
+
 
 @pytest.fixture
-def keys(monkeypatch):
-  def keys(features, supervised, *chosen):
+def keys(monkeypatch, config):
+  def keys(features, supervised, image_key=None, label_key=None):
+    config.data.update(name="made", image_key=image_key, label_key=label_key)
     found = []
     for order in (features, dict(reversed(features.items()))):
       monkeypatch.setattr(tfds, "builder", lambda *_, order=order, **__: Builder(order, supervised))
-      there = tfds_source.prepared("made", None, *chosen)
+      there = tfds_source.prepared(config.data)
       found.append((there.image, there.label))
     assert found[0] == found[1]  # Whatever the order.
     return found[0]
