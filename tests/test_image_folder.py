@@ -202,9 +202,9 @@ def folder(tmp_path):
   return tmp_path
 
 
-def load(root, skip_bad_files=False):
+def load(root, skip_bad_files=False, loading="device"):
   config = schema.get_config()
-  config.data.update(name="folder", dir=str(root), image_size=4, skip_bad_files=skip_bad_files)
+  config.data.update(name="folder", dir=str(root), image_size=4, skip_bad_files=skip_bad_files, loading=loading)
   dataset = datasets.open_dataset(config, alone=True)
   return dataset.train, dataset.test(), dataset.class_names, dataset.skipped
 
@@ -225,11 +225,12 @@ def spoil(folder, names=("birds",)):
   return sorted([*files, "pipe.png", "gone.png"])
 
 
-def test_bad_files_stop_with_one_line_that_names_the_first_ten(folder):
+@pytest.mark.parametrize("loading", ["device", "stream"])
+def test_bad_files_stop_with_one_line_that_names_the_first_ten(folder, loading):
   names = spoil(folder)
   assert len(names) == 11
   with pytest.raises(UsageError) as error:
-    load(folder)
+    load(folder, loading=loading)
   line = str(error.value)
   listed = ", ".join(f"'train/birds/{name}'" for name in names[:10])
   assert line.startswith(f"config.data.dir: {folder}: 11 of 31 images can't be read: {listed} and 1 more; allowed are")
@@ -246,6 +247,45 @@ def test_skipped_files_are_counted_and_change_nothing_else(folder):
   # Train and test are what they are where the bad files were never there.
   for part, before in zip((*train, *test), (*expected[0], *expected[1]), strict=True):
     np.testing.assert_array_equal(part, before)
+
+
+def test_a_stream_leaves_out_the_same_files(folder):
+  names = spoil(folder)
+  images, tested, _, _ = load(folder, skip_bad_files=True)
+  train, test, _, skipped = load(folder, skip_bad_files=True, loading="stream")
+  assert skipped == tuple(f"train/birds/{name}" for name in names)
+  for source, (pixels, labels) in ((train, images), (test, tested)):
+    read = [source[i] for i in range(len(source))]
+    assert [label for _, label in read] == labels.tolist()
+    np.testing.assert_array_equal([decoding.decode(encoded, 3, (4, 4)) for encoded, _ in read], pixels)
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jpg", "png", "ppm", "tif", "webp"])
+def test_a_file_that_is_not_whole_is_found_without_being_decoded_by_the_network(tmp_path, suffix):
+  noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8))
+  path = save(tmp_path / f"a.{suffix}", noise)
+  whole = path.read_bytes()
+  assert decoding.seems_whole(str(path))
+  for content in (whole[: len(whole) // 2], whole[:-1], whole[:40], whole[:3], b"", b"<html>", b"\0" * len(whole)):
+    path.write_bytes(content)
+    try:
+      decoding.decode(content, 3)
+    except Exception:
+      assert not decoding.seems_whole(str(path)), content[:9]
+    else:  # Some formats do without their last byte.
+      assert decoding.seems_whole(str(path)) and content == whole[:-1]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_whole_files_of_common_formats_are_not_decoded(tmp_path, monkeypatch, suffix):
+  path = save(tmp_path / f"a.{suffix}", Image.new("RGB", (9, 9)))
+  whole = path.read_bytes()
+  path.write_bytes(whole + b"what a camera puts behind")
+  assert decoding.seems_whole(str(path))
+  monkeypatch.setattr(decoding, "_decode", lambda *unused: 1 / 0)
+  assert not decoding.seems_whole(str(path))
+  path.write_bytes(whole)
+  assert decoding.seems_whole(str(path))
 
 
 def test_bad_files_of_the_test_split_count_too(folder):

@@ -113,7 +113,7 @@ def is_image(entry: os.DirEntry[str]) -> bool:
   if suffix in IMAGE_SUFFIXES or suffix in OTHER_SUFFIXES:
     return suffix in IMAGE_SUFFIXES
   try:
-    return entry.is_file() and decoding.is_image(entry.path)
+    return os.path.isfile(entry.path) and decoding.is_image(entry.path)
   except OSError:
     return True  # It will be found to be bad.
 

@@ -1,7 +1,7 @@
 """Labels of images of the user's own from a CSV file: columns `file`, `label`, and `split` where it tells that."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import csv
 import os
 import pathlib
@@ -12,7 +12,7 @@ import unicodedata
 import numpy as np
 
 from lfr_darts_jax.data import file_tree, splits
-from lfr_darts_jax.data.file_tree import File, Files, Leftovers, packed
+from lfr_darts_jax.data.file_tree import File, Files, Leftovers, joined, packed
 from lfr_darts_jax.data.image_files import Listing, assemble
 from lfr_darts_jax.data.image_folder import folder
 from lfr_darts_jax.data.splits import plain
@@ -48,29 +48,48 @@ def list_table(
   at = folder(root)
   table = _find(root, name)
   owner = f"config.data.labels: {str(table)!r}"
-  rows = list(_rows(table, owner))
-  if not rows:
-    raise UsageError(f"{owner} has no rows; allowed is one for every image")
-  base, leftovers = _base(at, rows[0].file), Leftovers(frozenset((os.path.relpath(table, at),)))
-  files = _files(base, at, rows, owner)
-  choice, notes = _splits(rows, owner, (train_split, test_split), alone, leftovers)
-  images = {part: _by_class(rows, files, names) for part, names in choice.parts.items()}
+  groups, base = _groups(table, at, owner)
+  leftovers = Leftovers(frozenset((os.path.relpath(table, at),)))
+  choice, notes = _splits(groups, owner, (train_split, test_split), alone, leftovers)
   if base != at:
     notes.append(f"the paths in {str(table)!r} begin from {base!r}")
   there = file_tree.images(at, at, leftovers).paths
-  unnamed = there[~np.isin(there, packed(files).paths)]
+  unnamed = there[~np.isin(there, joined(list(groups.values())).paths)]
   if len(unnamed):
     leftovers.add("images that the table does not name", os.fsdecode(unnamed[0]), len(unnamed))
+  images: dict[str, dict[str, Files]] = {part: {} for part in choice.parts}
+  for part, names in choice.parts.items():
+    for label in sorted({label for name, label in groups if name in names}):
+      images[part][label] = joined([groups[name, label] for name in names if (name, label) in groups])
   return assemble(root, images, choice.named, owner, [*notes, *leftovers.line()])
 
 
-def _by_class(rows: list[Row], files: list[File], names: tuple[str, ...]) -> dict[str, Files]:
-  """The images of every class in some splits, by their paths."""
-  found: dict[str, list[tuple[list[str], File]]] = {}
-  for row, file in zip(rows, files, strict=True):
-    if row.split in names:
-      found.setdefault(row.label, []).append((plain(row.file).split("/"), file))
-  return {label: packed([file for _, file in sorted(own)]) for label, own in found.items()}
+def _groups(table: pathlib.Path, at: str, owner: str) -> tuple[dict[tuple[str, str], Files], str]:
+  """The files of every split and label, by path, and the folder that the table's paths begin from.
+
+  Raises:
+    UsageError: where a row is wrong, its file is not there or not below the folder, or has two rows.
+  """
+  found: dict[tuple[str, str], list[File]] = {}
+  lines: dict[bytes, int] = {}
+  base = ""
+  for row in _rows(table, owner):
+    base = base or _base(at, row.file)
+    name = posixpath.normpath(row.file)
+    said = f"{owner}: line {row.line}: {short(row.file)}"
+    if posixpath.isabs(name) or name.split("/")[0] == "..":
+      raise UsageError(f"{said}; allowed are paths below {base!r}")
+    path = _found(base, name)
+    if path is None:
+      raise UsageError(f"{said} is no file below {base!r}; allowed are those that are there")
+    file = file_tree.file(path, at)
+    if (before := lines.setdefault(file[0], row.line)) != row.line:
+      raise UsageError(f"{said} stands in line {before} already; allowed is one line, with one label, for every image")
+    found.setdefault((row.split, row.label), []).append(file)
+  if not found:
+    raise UsageError(f"{owner} has no rows; allowed is one for every image")
+  by_path = lambda file: plain(os.fsdecode(file[0])).split("/")
+  return {key: packed(sorted(files, key=by_path)) for key, files in found.items()}, base
 
 
 def _find(root: pathlib.Path, name: str) -> pathlib.Path:
@@ -86,6 +105,7 @@ def _find(root: pathlib.Path, name: str) -> pathlib.Path:
 
 def _rows(table: pathlib.Path, owner: str) -> Iterator[Row]:
   """The rows of a table; raises UsageError where one is wrong by itself."""
+  line = 1
   try:
     with table.open(encoding="utf-8-sig", newline="") as file:
       header = file.readline()
@@ -99,19 +119,22 @@ def _rows(table: pathlib.Path, owner: str) -> Iterator[Row]:
       reader = csv.reader(file, delimiter=delimiter, strict=True)
       for cells in reader:
         line = reader.line_num + 1
-        if not cells:
-          continue
-        if len(cells) != len(columns):
-          raise UsageError(f"{owner}: line {line} has {len(cells)} values, {listed(cells)}; allowed are {len(columns)}")
-        values = dict(zip(columns, map(str.strip, cells), strict=True))
-        for column, value in values.items():
-          if not value:
-            raise UsageError(f"{owner}: line {line} has an empty {column} ({listed(cells)}); allowed is some text")
-        yield Row(line, values["file"], plain(values["label"]), plain(values.get("split", ONLY)).casefold())
+        if cells:
+          yield _row(cells, columns, line, owner)
   except UnicodeDecodeError as error:
     raise UsageError(f"{owner}: byte {error.start} is not UTF-8; allowed is a CSV file in it") from None
   except csv.Error as error:
-    raise UsageError(f"{owner} can't be read as CSV: {error}; allowed are files that can") from None
+    raise UsageError(f"{owner}: line {line + 1} can't be read as CSV: {error}; allowed are lines that can") from None
+
+
+def _row(cells: list[str], columns: list[str], line: int, owner: str) -> Row:
+  if len(cells) != len(columns):
+    raise UsageError(f"{owner}: line {line} has {len(cells)} values, {listed(cells)}; allowed are {len(columns)}")
+  values = dict(zip(columns, map(str.strip, cells), strict=True))
+  for column, value in values.items():
+    if not value:
+      raise UsageError(f"{owner}: line {line} has an empty {column} ({listed(cells)}); allowed is some text")
+  return Row(line, values["file"], plain(values["label"]), plain(values.get("split", ONLY)).casefold())
 
 
 def _header(line: str, delimiter: str) -> list[str]:
@@ -132,34 +155,23 @@ def _found(base: str, name: str) -> str | None:
   return next((path for form in forms if os.path.isfile(path := f"{base}/{form}")), None)
 
 
-def _files(base: str, at: str, rows: list[Row], owner: str) -> list[File]:
-  """The file of every row; raises UsageError where one is not there, not below the folder, or has two rows."""
-  lines: dict[str, int] = {}
-  files = []
-  for row in rows:
-    name = posixpath.normpath(row.file)
-    said = f"{owner}: line {row.line}: {short(row.file)}"
-    if posixpath.isabs(name) or name.split("/")[0] == "..":
-      raise UsageError(f"{said}; allowed are paths below {base!r}")
-    path = _found(base, name)
-    if path is None:
-      raise UsageError(f"{said} is no file below {base!r}; allowed are those that are there")
-    if (before := lines.setdefault(path, row.line)) != row.line:
-      raise UsageError(f"{said} stands in line {before} already; allowed is one line, with one label, for every image")
-    files.append(file_tree.file(path, at))
-  return files
-
-
 def _splits(
-  rows: list[Row], owner: str, asked: tuple[str | None, str | None], alone: bool, leftovers: Leftovers
+  groups: Mapping[tuple[str, str], Files],
+  owner: str,
+  asked: tuple[str | None, str | None],
+  alone: bool,
+  leftovers: Leftovers,
 ) -> tuple[splits.Choice, list[str]]:
   """The splits to train and to test on, and what a user is told."""
-  counts = collections.Counter(row.split for row in rows)
+  counts: collections.Counter[str] = collections.Counter()
+  for (name, _), files in groups.items():
+    counts[name] += len(files.paths)
   if ONLY in counts:
-    if name := asked[0] or asked[1]:
-      raise UsageError(f"config.data.train_split, test_split: {short(name)}; allowed is None, as {owner} has no splits")
+    for field, value in zip(("train_split", "test_split"), asked, strict=True):
+      if value is not None:
+        raise UsageError(f"config.data.{field}: {short(value)}; allowed is None, as {owner} has no column split")
     return splits.Choice((ONLY,), (), ()), []
-  roles = {name: splits.role(name) for name in counts}
+  roles = {name: splits.role(name) for name in sorted(counts)}
   choice = splits.choose(roles, *asked, owner, alone)
   for name in choice.unused:
     if not roles[name]:
