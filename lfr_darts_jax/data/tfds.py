@@ -98,6 +98,8 @@ def _with_splits(there: Prepared, data: ml_collections.ConfigDict, alone: bool) 
       notes.append(f"the split {short(test)} has no labels and is not used")
       del apart[test]
       test = splits.test_split(apart, owner)
+  elif not _labelled(there, test):
+    raise UsageError(f"config.data.test_split: {short(test)} has images without labels; allowed are splits with labels")
   elif train and _shared(every, train, test):
     if not alone:
       raise UsageError(
