@@ -133,7 +133,7 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
   _compare_tested(_identity(workdir), trained.config, config, data.identity)
   split = input_pipeline.open_split(test, config, devices)
   tested = trained.test(split, devices)
-  if left_out := split.count - tested.total:
+  if left_out := (data.test_images or split.count) - tested.total:
     print(NOT_TESTED.format(left_out), file=sys.stderr, flush=True)
   return {"test_error": tested.error, "top5_error": tested.top5_error, "images": tested.total}
 
@@ -348,7 +348,7 @@ class _Job:
     test = input_pipeline.open_split(self._dataset.test(), config, self._devices)
     with self._progress.waiting(f"testing on {test.count} images"):
       tested = trained.test(test, self._devices)
-    if left_out := test.count - tested.total:
+    if left_out := (self._dataset.test_images or test.count) - tested.total:
       self._progress.say(NOT_TESTED.format(left_out))
     step = int(state.step)
     self._metrics.write("test", 0, step, {"test_error": tested.error, "top5_error": tested.top5_error}, step)

@@ -155,6 +155,11 @@ def test_without_a_test_split_a_fifth_of_every_class_is_held_out(album, config):
   assert read(album().test()) != test and album().identity != arrays.identity
 
 
+def test_of_one_image_per_class_nothing_can_be_held_out(album):
+  with pytest.raises(UsageError, match="has no test split and one image per class; allowed is a class with two, or a"):
+    album({"train": records(2)})
+
+
 def test_splits_of_other_names(album):
   dataset = album({"training": records(6), "dev": records(4, first=6)})
   assert (len(read(dataset.train)), len(read(dataset.test()))) == (6, 4)
@@ -262,7 +267,7 @@ def test_bad_records_are_left_out_and_counted(album, config):
   dataset = album(skip_bad_files=True)
   assert dataset.skipped == ("train[0]",) and len(read(dataset.train)) == len(read(dataset.test())) == 9
   assert dataset.notes == ("1 images can't be read and are left out ('train[0]')",)
-  assert dataset.identity.left_out == 1
+  assert dataset.identity.left_out == 1 and dataset.test_images == 10
 
 
 def test_files_that_are_not_read_at_random(album, tmp_path):

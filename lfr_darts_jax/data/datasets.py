@@ -26,6 +26,7 @@ class Dataset:
     identity: what it is told by, its classes among it.
     skipped: names of the images that `data.skip_bad_files` leaves out.
     notes: what a user is told of how it was understood, in lines.
+    test_images: of a test split that is not read yet, bad ones among them; None where it has only images that can be.
   """
 
   train: Arrays | Source
@@ -33,6 +34,7 @@ class Dataset:
   identity: Identity
   skipped: tuple[str, ...] = ()
   notes: tuple[str, ...] = ()
+  test_images: int | None = None
 
   @property
   def class_names(self) -> tuple[str, ...]:
@@ -119,10 +121,11 @@ def _hold_out(dataset: Dataset, fraction: float) -> Dataset:
   if not len(held_out):
     raise UsageError(f"config.data.validation_fraction: {fraction}; of {len(labels)} images that is none")
   part = lambda indices: (images[np.sort(indices)], labels[np.sort(indices)])
-  identity = dataclasses.replace(
-    dataset.identity, held_out=f"{fraction:g} of the train split (data.validation_fraction)"
-  )
-  return dataclasses.replace(dataset, train=part(rest), test=lambda: part(held_out), identity=identity)
+  share = f"{fraction:g} of the train split by data.validation_fraction"
+  before = dataset.identity.held_out
+  identity = dataclasses.replace(dataset.identity, held_out=f"{before}; {share}" if before else share)
+  test = lambda: part(held_out)
+  return dataclasses.replace(dataset, train=part(rest), test=test, identity=identity, test_images=None)
 
 
 def search_splits(count: int, fraction: float, batch_size: int, seed: int) -> np.ndarray:
@@ -182,7 +185,7 @@ def _folder(config: ml_collections.ConfigDict, streamed: bool, alone: bool) -> D
   skipped = _skipped(data, f"config.data.dir: {data.dir}", source, bad)
   kept = np.setdiff1d(np.arange(len(source)), bad)
   tested = listing.test_mask(kept, data.split_seed)
-  held_out, notes = _holding_out(data, tested if listing.tested is None else None)
+  held_out, notes = _holding_out(data, tested) if listing.tested is None else ("", [])
   counts: dict[str, Counts] = {**listing.counts}
   told = digest(listing.entries())
   names, parts = listing.class_names, listing.splits
@@ -213,22 +216,25 @@ def _tfds(config: ml_collections.ConfigDict, streamed: bool, alone: bool) -> Dat
     _check_labels(labels, part, parts[part])
     return (images, labels), skipped
 
-  nothing: tuple[Arrays, tuple[str, ...]] = ((np.zeros((0, *shape), np.uint8), np.zeros(0, np.int32)), ())
-  train, skipped = read("train") if "train" in parts else nothing
-  test, tested = lambda: read("test")[0], None
+  train: Arrays | Source = np.zeros((0, *shape), np.uint8), np.zeros(0, np.int32)
+  skipped: tuple[str, ...] = ()
   counts: dict[str, Counts] = {**records}
-  if isinstance(train, tuple) and "train" in parts:
-    counts["train"] = by_class(train[1], names)
+  if "train" in parts:
+    train, skipped = read("train")
+    if isinstance(train, tuple):
+      counts["train"] = by_class(train[1], names)
+  test, held_out = (lambda: read("test")[0]), ""
   if "test" not in parts:
-    whole, labels = train, train[1] if isinstance(train, tuple) else tfds.TfdsSource(there, parts["train"]).labels()
+    labels = train[1] if isinstance(train, tuple) else tfds.TfdsSource(there, parts["train"]).labels()
     _check_labels(labels, "train", parts["train"])
     tested = splits.held_out(labels, len(names), data.split_seed)
-    train, test = _masked(whole, ~tested), lambda: _masked(whole, tested)
-  held_out, said = _holding_out(data, tested)
+    held_out, said = _holding_out(data, tested)
+    train, kept = _masked(train, ~tested), _masked(train, tested)
+    test, notes = (lambda: kept), [*notes, *said]
   identity = Identity(
     there.version, there.image, there.label, names, shape, counts, told, parts, held_out, len(skipped)
   )
-  return Dataset(train, test, identity, skipped, (*notes, *said, *_said(skipped)))
+  return Dataset(train, test, identity, skipped, (*notes, *_said(skipped)), records.get("test"))
 
 
 def _check_labels(labels: np.ndarray, part: str, split: str) -> None:
@@ -260,10 +266,13 @@ def _said(skipped: Sequence[str]) -> list[str]:
   return [f"{len(skipped)} images can't be read and are left out ({listed(skipped, shown=repr)})"] if skipped else []
 
 
-def _holding_out(data: ml_collections.ConfigDict, tested: np.ndarray | None) -> tuple[str, list[str]]:
+def _holding_out(data: ml_collections.ConfigDict, tested: np.ndarray) -> tuple[str, list[str]]:
   """What is held out of a train split by a mask of the test images, in words, and what a user is told of it."""
-  if tested is None:
-    return "", []
+  if not tested.any():
+    raise UsageError(
+      f"config.data.dir: {data.dir} has no test split and one image per class; allowed is a class with two, or a test "
+      "split"
+    )
   share = f"a fifth of every class by data.split_seed {data.split_seed}"
   return share, [f"no test split: {share}, {int(tested.sum())} of {len(tested)} images, is held out for the test"]
 

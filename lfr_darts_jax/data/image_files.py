@@ -121,11 +121,10 @@ class Listing(NamedTuple):
     if "train" in self.splits:
       counts = np.bincount(labels if self.tested is None else labels[~tested], minlength=classes)
       check_classes(owner, dict(zip(self.class_names, counts, strict=True)), "image left after bad files are skipped")
-    if not tested.any():
-      missing = "has one image per class; allowed is a class with two, or a test split"
-      if self.tested is not None:
-        missing = f"has no image in {self.splits['test']} that is not skipped as bad; at least one is needed"
-      raise UsageError(f"{owner} {missing}")
+    if self.tested is not None and not tested.any():
+      raise UsageError(
+        f"{owner} has no image in {self.splits['test']} that is not skipped as bad; at least one is needed"
+      )
     return tested
 
 

@@ -224,15 +224,20 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
 def _refuse_elsewhere(tfds: Any, name: str, data_dir: str | None) -> None:
   """Refuses a directory that lies some levels too deep, or one too high, before something is prepared in it."""
-  if data_dir is None:
+  here = _on_disk(data_dir)
+  if here is None:
     return
-  here = pathlib.Path(os.path.expanduser(data_dir)).absolute()
   inside = sorted(path for path in here.iterdir() if path.is_dir())[:MOST_FOLDERS] if here.is_dir() else []
   for place in (*here.parents[:3], *inside):
     if _is_prepared(tfds, name, str(place)):
       raise UsageError(
         f"config.data.dir: {data_dir} does not hold {name}; allowed is config.data.dir={place}, which does"
       )
+
+
+def _on_disk(data_dir: str | None) -> pathlib.Path | None:
+  """A directory as a path; None for TFDS's default, and for a bucket."""
+  return None if data_dir is None or "://" in data_dir else pathlib.Path(os.path.expanduser(data_dir)).absolute()
 
 
 def _is_prepared(tfds: Any, name: str, data_dir: str) -> bool:
@@ -257,7 +262,7 @@ def _prepare(tfds: Any, name: str, data_dir: str | None) -> Any:
     import tensorflow  # noqa: F401
   except ImportError:
     place = data_dir or "the default data_dir of TFDS"
-    missing = ", which is not there" if data_dir and not os.path.exists(os.path.expanduser(data_dir)) else ""
+    missing = ", which is not there" if (here := _on_disk(data_dir)) and not here.exists() else ""
     raise UsageError(
       f"config.data.name: {name} is not prepared in {place}{missing}; preparing it needs TensorFlow: pip install "
       "'lfr-darts-jax[prepare]'"
