@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 from importlib import metadata
+import os
 import sys
 import time
 from typing import Any
@@ -152,7 +153,8 @@ def _compare_tested(
     print(NOT_COMPARED, file=sys.stderr, flush=True)
     return
   changed = "; ".join(identity.differences(before, data))
-  if changed and data.held_out and (data.source, config.data.dir) == (before.source, trained.data.dir):
+  here, there = (os.path.realpath(os.path.expanduser(its.data.dir or "")) for its in (config, trained))
+  if changed and data.held_out and (data.source, here) == (before.source, there):
     raise UsageError(
       f"config.data.dir: {config.data.dir} has changed since the training ({changed}), so that images of it that were "
       "not trained on can't be told any more; allowed are data with a test split, or the same images"

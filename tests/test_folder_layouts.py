@@ -360,6 +360,8 @@ def test_a_test_alone_needs_no_train_split(tmp_path):
     test = dataset.test()
     assert (len(test[1]) if loading == "device" else len(test)) == 10 and dataset.notes == ()
     assert dataset.identity.splits == {"test": "test"} and dataset.identity.held_out == ""
+  assert len(load(tmp_path / "test", alone=True).test()[1]) == 10
+  assert sizes(load(tmp_path / "test")) == (8, 2)
   dataset = load(make(tmp_path / "classes", ("cat", "dog")), alone=True, test_split=".")
   assert len(dataset.test()[1]) == 10
 

@@ -30,7 +30,9 @@ def list_folder(root: pathlib.Path, train_split: str | None, test_split: str | N
   """
   owner = f"config.data.dir: {str(root)!r}"
   at, leftovers = folder(root), Leftovers()
-  roles = _roles(owner, at, {name for name in (train_split, test_split) if name})
+  # Of what is trained already a folder named test is the test, and not what a test is held out of.
+  itself = "test" if alone and splits.role(root.resolve().name) in ("validation", "test") else "train"
+  roles = _roles(owner, at, {name for name in (train_split, test_split) if name}) or {SELF: itself}
   choice = splits.choose(roles, train_split, test_split, owner, alone)
   images = {part: _of_splits(at, names, leftovers) for part, names in choice.parts.items()}
   named = choice.named
@@ -58,8 +60,8 @@ def folder(root: pathlib.Path) -> str:
   return os.path.abspath(root)
 
 
-def _roles(owner: str, at: str, asked: set[str]) -> Roles:
-  """What the folders in a folder are by their names; where they are classes and no splits, it is the train split.
+def _roles(owner: str, at: str, asked: set[str]) -> Roles | None:
+  """What the folders in a folder are by their names; None where they are classes and no splits.
 
   Args:
     owner: the field and its value.
@@ -79,7 +81,7 @@ def _roles(owner: str, at: str, asked: set[str]) -> Roles:
         f"{LAYOUT}"
       )
     return within
-  return roles if any(roles.values()) and SELF not in asked else {SELF: "train"}
+  return roles if any(roles.values()) and SELF not in asked else None
 
 
 def _like_splits(roles: Roles) -> str:
