@@ -208,6 +208,7 @@ def test_what_is_asked_for_of_one_alone(album, config):
       {"test_split": "train[80%:]"},
       "config.data.test_split: 'train.80%:.' shares images with 'train', which is trained",
     ),
+    ({"train_split": "train+extra+train[9:]"}, "config.data.train_split: 'train.extra.train.9:.' has images twice"),
     ({"train_split": "train[:7]", "test_split": "extra+train[6:]"}, "'extra.train.6:.' shares images with 'train.:7.'"),
   ],
 )
@@ -280,6 +281,13 @@ def test_files_that_are_not_read_at_random(album, tmp_path):
     f"config.data.name: album lies in {path.parent} as tfrecord files, of which no single"
   )
   assert "allowed is array_record: another config.data.dir" in str(error.value)
+
+
+def test_a_directory_in_the_home_folder(album, config, tmp_path, monkeypatch):
+  album({"train": records(4), "test": records(2)})
+  monkeypatch.setenv("HOME", str(tmp_path))
+  config.data.dir = "~/sets"
+  assert datasets.open_dataset(config).train_images == 4
 
 
 @pytest.mark.parametrize("place", ["album", f"album/{prepared.VERSION}", ".."])

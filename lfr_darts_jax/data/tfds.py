@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import os
 import pathlib
 from typing import Any
@@ -71,7 +72,7 @@ def prepared(data: ml_collections.ConfigDict, alone: bool = False) -> Prepared:
   """
   import tensorflow_datasets as tfds
 
-  builder = _builder(data.name, data.dir)
+  builder = _builder(data.name, None if data.dir is None else os.path.expanduser(data.dir))
   supervised = builder.info.supervised_keys
   named = supervised if isinstance(supervised, tuple) and len(supervised) == 2 else (None, None)
   features = builder.info.features
@@ -116,8 +117,9 @@ def _with_splits(there: Prepared, data: ml_collections.ConfigDict, alone: bool) 
 
 
 def _check_split(every: Any, field: str, name: str) -> None:
+  """Refuses what is none of the splits that are there, has no records, or has some twice."""
   try:
-    count = every[name].num_examples
+    count, parts = every[name].num_examples, every[name].file_instructions
   except (ValueError, KeyError, AssertionError) as error:
     reason = str(error).strip().splitlines()[-1]
     raise UsageError(
@@ -126,6 +128,9 @@ def _check_split(every: Any, field: str, name: str) -> None:
     ) from None
   if not count:
     raise UsageError(f"config.data.{field}: {short(name)}; allowed are splits and slices with images, it has none")
+  spans = sorted((part.filename, part.skip, part.skip + part.take) for part in parts)
+  if any(a[0] == b[0] and b[1] < a[2] for a, b in itertools.pairwise(spans)):
+    raise UsageError(f"config.data.{field}: {short(name)} has images twice; allowed are slices that share none")
 
 
 def _shared(every: Any, one: str, other: str) -> bool:
@@ -237,7 +242,7 @@ def _refuse_elsewhere(tfds: Any, name: str, data_dir: str | None) -> None:
 
 def _on_disk(data_dir: str | None) -> pathlib.Path | None:
   """A directory as a path; None for TFDS's default, and for a bucket."""
-  return None if data_dir is None or "://" in data_dir else pathlib.Path(os.path.expanduser(data_dir)).absolute()
+  return None if data_dir is None or "://" in data_dir else pathlib.Path(data_dir).absolute()
 
 
 def _is_prepared(tfds: Any, name: str, data_dir: str) -> bool:
