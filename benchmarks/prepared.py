@@ -8,7 +8,13 @@ import pathlib
 VERSION = "1.0.0"
 
 
-def write(data_dir: pathlib.Path, name: str, splits: Mapping[str, Sequence[tuple[bytes, int]]], classes: int) -> None:
+def write(
+  data_dir: pathlib.Path,
+  name: str,
+  splits: Mapping[str, Sequence[tuple[bytes, int]]],
+  classes: int,
+  shape: tuple[int | None, int | None, int] = (None, None, 3),
+) -> None:
   """Writes a data set of JPEGs as array_record files.
 
   Args:
@@ -16,6 +22,7 @@ def write(data_dir: pathlib.Path, name: str, splits: Mapping[str, Sequence[tuple
     name: of the data set.
     splits: by name, encoded photographs and their labels.
     classes: how many there are.
+    shape: that all photographs have; None for what varies.
   """
   from array_record.python.array_record_module import ArrayRecordWriter
   import tensorflow_datasets as tfds
@@ -24,7 +31,7 @@ def write(data_dir: pathlib.Path, name: str, splits: Mapping[str, Sequence[tuple
   folder.mkdir(parents=True)
   features = tfds.features.FeaturesDict(
     {
-      "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+      "image": tfds.features.Image(shape=shape, encoding_format="jpeg"),
       "label": tfds.features.ClassLabel(num_classes=classes),
     }
   )

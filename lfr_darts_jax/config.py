@@ -131,15 +131,18 @@ FIELDS: dict[str, Field] = {
     "seed": _integer(0, 0, "of every random choice: initial values, order of data, split of the train set", 2**31 - 1),
 
     "data.name": _text("cifar10", "digits, folder, or the name of a TFDS image classification data set"),
-    "data.dir": _text(None, "TFDS's data_dir, or the image folder that holds train/<class>/*", optional=True),
+    "data.dir": _text(None, "TFDS's data_dir, or the image folder that holds train/<class>/*, or <class>/*", optional=True),
+    "data.labels": _text(None, "CSV file with the classes of a folder's images, columns file, label and, where it tells the splits, split; None: the names of their folders; our choice", optional=True),
+    "data.train_split": _text(None, "the split to train on, by its name in TFDS, in the image folder or in data.labels, several joined by +, of TFDS slices too; None: the one that is called so; our choice", optional=True),
+    "data.test_split": _text(None, "the same of the test; None: the one that is called so, or else the validation split, or else a fifth of every class of the train split; our choice", optional=True),
     "data.image_key": _text(None, "TFDS's name of the feature that holds the images; None: that of the data set's supervised_keys, or the only one; our choice", optional=True),
     "data.label_key": _text(None, "the same of the labels", optional=True),
-    "data.skip_bad_files": _flag(False, "whether files of an image folder that can't be decoded are left out and counted, instead of stopping the run; our choice"),
+    "data.skip_bad_files": _flag(False, "whether images that can't be decoded are left out and counted, instead of stopping the run; our choice"),
     "data.image_size": _integer(32, 4, "height and width, pixels", 1024),
     "data.channels": Field(3, int, "1, 3", lambda v: v in (1, 3), "1 grey, 3 RGB"),
     "data.num_classes": _integer(10, 2, "classes", 100_000),
     "data.search_fraction": _number(1.0, 1e-6, 1.0, "share of the train split used in the search, halved for weights and alphas; DARTS 1"),
-    "data.split_seed": _integer(0, 0, "of the fifth of every class that an image folder without a test split holds out, the same for every seed; our choice", 2**31 - 1),
+    "data.split_seed": _integer(0, 0, "of the fifth of every class that is held out where there is no test split, the same for every seed; our choice", 2**31 - 1),
     "data.validation_fraction": _number(0.0, 0.0, 0.9, "share of the train split, the same for every seed, that takes the place of the test split, so that settings can be chosen without it; our choice 0"),
     "data.flip": _choice("random", ("random", "alternating", "none"), "horizontal flips; random: of half of the images, DARTS; alternating: of an image in every other epoch, at random in its first (airbench, Jordan 2024), not for streams"),
     "data.crop_padding": _integer(4, 0, "random crops from images padded by so many pixels; DARTS, on ImageNet 0", 64),
@@ -352,6 +355,9 @@ ADDED = (
   "space.sections",
   "space.head",
   "plan.unit",
+  "data.labels",
+  "data.train_split",
+  "data.test_split",
   "plan.window",
   "train.ema",
   "search.gate",
@@ -483,13 +489,15 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
   on_device = f"{because('data.loading')}, where all images have one size already"
   no_features, colours = f"is None, {because('data.name')}, which has no features", f"is 0, {because('data.loading')}"
   flat = flatten(config)
-  late, fewest = "and bad files are found when it comes to them", "are 5 or more, one for every cell of the plan"
+  fewest, labelled = "are 5 or more, one for every cell of the plan", f"is None, {because('data.name')}"
   # fmt: off
   rows: list[tuple[str, Any, str]] = [
     ("search.min_learning_rate", search.min_learning_rate > search.learning_rate, f"are numbers up to config.search.learning_rate, {search.learning_rate}"),
-    ("data.dir", folder and not data.dir, "is a folder that holds train/<class>/*, as config.data.name is folder"),
+    ("data.dir", folder and not data.dir, "is a folder that holds train/<class>/*, or <class>/*, as config.data.name is folder"),
+    ("data.labels", not folder and data.labels is not None, labelled),
+    ("data.train_split", digits and data.train_split is not None, labelled),
+    ("data.test_split", digits and data.test_split is not None, labelled),
     ("data.loading", streamed and digits, f"is device, {because('data.name')}"),
-    ("data.skip_bad_files", streamed and data.skip_bad_files, f"is False, {because('data.loading')}, {late}"),
     ("data.validation_fraction", streamed and data.validation_fraction, f"is 0, {because('data.loading')}"),
     ("data.augmentation", not streamed and inception, f"is cifar, {on_device}"),
     ("data.test_view", not streamed and data.test_view != "whole", f"is whole, {on_device}"),

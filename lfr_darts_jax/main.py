@@ -44,8 +44,9 @@ class Mode:
 OPTIONAL = tuple(name for name, field in schema.FIELDS.items() if field.optional)
 NONES = frozenset(f"config.{name}=None" for name in OPTIONAL)
 PROCESSES = ("distributed", "coordinator", "num_processes", "process_id")
-_TESTED = ("name", "dir", "image_key", "label_key", "loading", "workers", "test_view", "skip_bad_files", "split_seed")
-TEST_FIELDS = tuple(f"data.{name}" for name in (*_TESTED, "validation_fraction"))
+_TESTED = ("name", "dir", "labels", "image_key", "label_key", "loading", "workers", "test_view", "skip_bad_files")
+_SPLIT = ("split_seed", "train_split", "test_split", "validation_fraction")
+TEST_FIELDS = tuple(f"data.{name}" for name in (*_TESTED, *_SPLIT))
 COST_FIELDS = ("data.image_size", "data.channels", "data.num_classes", "network.", "train.auxiliary_weight")
 MODES = {
   "run": Mode(("genotype", "config", *PROCESSES), ("",)),

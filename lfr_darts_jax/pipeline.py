@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 from importlib import metadata
+import os
 import sys
 import time
 from typing import Any, TypeAlias
@@ -40,6 +41,8 @@ Given: TypeAlias = Genotype | Mapping[str, Any] | Path | str
 NOT_COMPARED = (
   "the data can't be compared with those that this directory was begun with: an earlier version did not write them down"
 )
+
+NOT_TESTED = "{} images of the test can't be read and are left out of it"
 
 
 def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: str = FROM_PYTHON) -> Genotype:
@@ -124,8 +127,13 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
   devices = distributed.all_devices()
   devices.check("train.batch_size", trained.config.train.batch_size, None)
   test, data = datasets.open_test(config, trained.class_names)
-  _compare_tested(_identity(workdir), trained.config, config, data)
-  tested = trained.test(input_pipeline.open_split(test, config, devices), devices)
+  for line in data.notes:
+    print(line, file=sys.stderr, flush=True)
+  _compare_tested(_identity(workdir), trained.config, config, data.identity)
+  split = input_pipeline.open_split(test, config, devices)
+  tested = trained.test(split, devices)
+  if left_out := (data.test_images or split.count) - tested.total:
+    print(NOT_TESTED.format(left_out), file=sys.stderr, flush=True)
   return {"test_error": tested.error, "top5_error": tested.top5_error, "images": tested.total}
 
 
@@ -143,10 +151,11 @@ def _compare_tested(
     print(NOT_COMPARED, file=sys.stderr, flush=True)
     return
   changed = "; ".join(identity.differences(before, data))
-  if changed and data.source == "folder" and "test" not in data.images and config.data.dir == trained.data.dir:
+  here, there = (os.path.realpath(os.path.expanduser(its.data.dir or "")) for its in (config, trained))
+  if changed and data.held_out and (data.source, here) == (before.source, there):
     raise UsageError(
       f"config.data.dir: {config.data.dir} has changed since the training ({changed}), so that images of it that were "
-      "not trained on can't be told any more; allowed is a folder with a test split, or the same images"
+      "not trained on can't be told any more; allowed are data with a test split, or the same images"
     )
   if changed:
     print(f"the data are not those of the training ({changed})", file=sys.stderr, flush=True)
@@ -186,8 +195,8 @@ class _Job:
     self._dataset = dataset or datasets.open_dataset(config)
     broadcast_from_primary(self._compare_data)
     check_batch_size(config, self._dataset.train_images)
-    if self._dataset.skipped:
-      print(f"{len(self._dataset.skipped)} files of the image folder can't be read and are left out", flush=True)
+    for line in () if dataset else self._dataset.notes:
+      print(line, flush=True)
     self._metrics, self._progress = metrics.Metrics(self._workdir, schema.flatten(config)), Progress(name)
     self._preemption = preemption or Preemption()
 
@@ -345,6 +354,8 @@ class _Job:
     test = input_pipeline.open_split(self._dataset.test(), config, self._devices)
     with self._progress.waiting(f"testing on {test.count} images"):
       tested = trained.test(test, self._devices)
+    if left_out := (self._dataset.test_images or test.count) - tested.total:
+      self._progress.say(NOT_TESTED.format(left_out))
     step = int(state.step)
     self._metrics.write("test", 0, step, {"test_error": tested.error, "top5_error": tested.top5_error}, step)
     self._metrics.close()

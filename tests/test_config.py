@@ -111,9 +111,12 @@ def test_a_folder_needs_its_place():
   "changes,complaint",
   [
     ({"loading": "stream"}, "config.data.loading: 'stream'; allowed is device, as config.data.name is digits"),
+    ({"labels": "a.csv"}, "config.data.labels: 'a.csv'; allowed is None, as config.data.name is digits"),
+    ({"train_split": "train"}, "config.data.train_split: 'train'; allowed is None, as config.data.name is digits"),
+    ({"test_split": "val"}, "config.data.test_split: 'val'; allowed is None, as config.data.name is digits"),
     (
-      {"loading": "stream", "name": "folder", "dir": "a", "skip_bad_files": True},
-      "config.data.skip_bad_files: True; allowed is False",
+      {"name": "mnist", "labels": "a.csv"},
+      "config.data.labels: 'a.csv'; allowed is None, as config.data.name is mnist",
     ),
     ({"jitter": 0.4}, "config.data.jitter: 0.4; allowed is 0, as config.data.loading is device"),
     ({"hue": 0.2}, "config.data.hue: 0.2; allowed is 0, as config.data.loading is device"),

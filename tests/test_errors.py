@@ -19,3 +19,15 @@ def test_values_in_messages():
   assert errors.short("x" * 100) == "'" + "x" * 56 + "..."
   assert errors.short(deep) == "a value of type list that is too large to be shown"
   assert errors.short(1 << 100_000) == "a value of type int that is too large to be shown"
+
+
+def test_a_name_that_is_near():
+  assert errors.nearest("CIFAR10", ["mnist", "cifar10"]) == "; did you mean 'cifar10'?"
+  assert errors.nearest("dog", ["Dog", "cat"]) == "; did you mean 'Dog'?"
+  assert errors.nearest("bird", ["Dog", "cat"]) == ""
+
+
+def test_of_many_names_the_first_are_listed():
+  assert errors.listed(["a", "b", "c"], 2) == "'a', 'b' and 1 more" and errors.listed([]) == ""
+  long = "x" * 100
+  assert errors.listed([long], shown=repr) == repr(long) and len(errors.listed([long])) == errors.MAX_VALUE

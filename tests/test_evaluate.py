@@ -47,6 +47,14 @@ def test_indices_choose_the_images():
   assert got.error == 50
 
 
+def test_images_that_can_not_be_read_are_not_counted():
+  images = np.eye(4, 7, dtype=np.uint8).reshape(4, 1, 1, 7)
+  got = evaluate(Fixed(), jnp.float32(1), split(images, [0, -1, 2, 0]), 3, PLAIN)
+  assert got.total == 3 and got.error == pytest.approx(100 / 3)
+  assert got.labels.tolist() == [0, -1, 2, 0] and got.predicted.tolist() == [0, -1, 2, 3]
+  assert got.class_errors[0] == 50 and got.confusion.sum() == 3 and got.top5 == 3
+
+
 def test_ties_in_the_top_5_are_decided_as_argmax_decides_them():
   tied = split(np.zeros((2, 1, 1, 7), np.uint8), [4, 5])
   assert evaluate(Fixed(), jnp.float32(1), tied, 2, PLAIN).top5 == 1

@@ -51,6 +51,22 @@ def test_what_differs_is_said_in_words(change, expected):
   assert len(said) == len(expected) and all(text.startswith(start) for text, start in zip(said, expected, strict=True))
 
 
+def test_splits_and_what_is_held_out_and_left_out_are_compared_where_they_were_written_down():
+  told = dataclasses.replace(DATA, splits={"train": "train", "test": "val"}, held_out="", left_out=2)
+  now = dataclasses.replace(told, splits={"train": "train", "test": "test"}, held_out="a fifth", left_out=3)
+  assert identity.differences(told, now) == [
+    "split to test: 'test', before 'val'",
+    "held out: a fifth, before nothing",
+    "left out as bad: 3 images, before 2",
+  ]
+  # An earlier version wrote none of it.
+  assert identity.differences(DATA, now) == [] == identity.differences(told, told)
+  written = json.loads(json_io.dumps(told))
+  for name in ("splits", "held_out", "left_out"):
+    del written[name]
+  assert json_io.convert(written, Identity, "data.json") == DATA
+
+
 def test_of_many_classes_the_first_are_named():
   names = tuple(f"c{i}" for i in range(9))
   many = dataclasses.replace(DATA, class_names=names, images={"train": dict.fromkeys(names, 2)})

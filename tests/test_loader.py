@@ -14,7 +14,7 @@ from lfr_darts_jax.errors import RunError, UsageError
 from lfr_darts_jax.runtime import distributed
 from tests.photographs import Album, Witness
 
-ALBUM = Album(26)
+ALBUM, BROKEN = Album(26), Album(26, broken=5)
 SLOW = pytest.mark.slow
 TRAIN, TEST = Transform(16, 3, "random", True, 0.4, 0.2), Transform(16, 3, "centre")
 
@@ -138,8 +138,64 @@ def test_statistics_are_those_of_the_images_that_the_test_would_see(config):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=SLOW)])
 def test_an_image_that_cannot_be_read_is_named(workers):
-  with pytest.raises(RunError, match="'photograph 5' can't be read as an image: [^\n]+$"):
-    batches(0, 3, source=Album(26, broken=5), host=(0, 1, workers))
+  with pytest.raises(
+    RunError, match="'photograph 5' can't be read as an image: .*data.skip_bad_files=True continues without it$"
+  ):
+    batches(0, 3, source=BROKEN, host=(0, 1, workers))
+
+
+def test_in_its_place_comes_the_next_one(ten):
+  made = loader.train_batches(BROKEN, None, 8, 0, TRAIN, skip_bad=True)
+  got = [next(made) for _ in range(10)]
+  made.close()
+  replaced = [(batch, at) for batch, (_, labels) in enumerate(ten) for at in np.flatnonzero(labels == 5)]
+  assert replaced
+  for batch, ((images, labels, real), (images_before, labels_before)) in enumerate(zip(got, ten, strict=True)):
+    for at in range(8):
+      if (batch, at) in replaced:
+        assert labels[at] == 6 and not real[at]
+      else:
+        assert labels[at] == labels_before[at] and real[at]
+        np.testing.assert_array_equal(images[at], images_before[at])
+
+
+@pytest.mark.parametrize("first,host", [(2, (0, 1, 0)), pytest.param(2, (0, 1, 2), marks=SLOW), (1, (1, 2, 0))])
+def test_that_too_depends_on_the_seed_and_the_number_alone(first, host):
+  indices = np.array([3, 9, 5, 12, 20, 7, 11, 0], np.int32)
+  begin = lambda first, host: loader.train_batches(BROKEN, indices, 4, 3, TRAIN, Host(*host), first, skip_bad=True)
+  expected, made = begin(0, (0, 1, 0)), begin(first, host)
+  batches_ = [next(expected) for _ in range(first + 4)]
+  index, count, _ = host
+  for before in batches_[first:]:
+    for a, b in zip(next(made), before, strict=True):
+      np.testing.assert_array_equal(a, b[index::count])
+  # After 5 comes 12 in `indices`.
+  assert {int(label) for _, labels, real in batches_ for label in labels[~real]} == {12}
+  expected.close()
+  made.close()
+
+
+def test_in_an_evaluation_nothing_comes_in_its_place():
+  batches_ = list(loader.eval_batches(BROKEN, None, 8, TEST, skip_bad=True))
+  images, labels, real = map(np.concatenate, zip(*batches_, strict=True))
+  assert labels[:26].tolist() == [*range(5), loader.NO_LABEL, *range(6, 26)] and np.flatnonzero(~real)[0] == 5
+  assert not images[5].any() and real.sum() == 25
+
+
+def test_a_stream_of_bad_images_alone_ends():
+  class Bad(Album):
+    def __getitem__(self, index):
+      return b"no image", index
+
+  with pytest.raises(RunError, match="no image of the stream can be read"):
+    next(loader.train_batches(Bad(8), None, 4, 0, TRAIN, skip_bad=True))
+
+
+def test_statistics_are_those_of_the_images_that_can_be_read(config):
+  config.data.update(image_size=16, channels=3, test_view="centre", skip_bad_files=True)
+  whole = np.concatenate([i[r] for i, _, r in loader.eval_batches(ALBUM, np.delete(np.arange(26), 5), 8, TEST)])
+  split = StreamedSplit(BROKEN, config, distributed.first_device())
+  assert split.statistics() == augment.statistics(whole)
 
 
 class Unreadable(Album):

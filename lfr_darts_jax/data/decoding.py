@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import io
+import os
 from typing import Any, Protocol
 import warnings
 
@@ -13,6 +14,8 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 Arrays = tuple[np.ndarray, np.ndarray]
 # Pillow opens more by content, whatever a file's name: an EPS file named .png would start Ghostscript.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# By what files begin with, of the formats that come in large numbers: JPEG and PNG.
+ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"\0\0\0\0IEND\xaeB`\x82"}
 TIFF_WHITE_IS_ZERO = 0  # Pillow inverts such images of up to 8 bits alone.
 
 
@@ -29,13 +32,50 @@ class Source(Protocol):
     """What to call an image in a message, on one line."""
 
 
-def decode_all(source: Source, shape: tuple[int, ...], resize: bool) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def is_image(path: str) -> bool:
+  """Whether the first bytes of a file are those of one of `FORMATS`, whole or not; raises OSError."""
+  with open(path, "rb") as file, quiet():
+    try:
+      Image.open(file, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+      pass
+    except Exception:  # Of any type, where it begins like one and goes on otherwise.
+      return False
+    return True
+
+
+def seems_whole(path: str) -> bool:
+  """Whether a file is likely to be decoded, mostly at the cost of a look at its beginning and its end.
+
+  What is of no format that comes in large numbers, or ends otherwise, is decoded: some have something behind the image.
+  To be called `quiet`; raises OSError.
+  """
+  with open(path, "rb") as file:
+    start, size = file.read(12), os.fstat(file.fileno()).st_size
+    if start[:4] + start[8:] == b"RIFFWEBP" and int.from_bytes(start[4:8], "little") + 8 == size:
+      return True
+    for magic, end in ENDS.items():
+      if start.startswith(magic) and size > len(start):
+        file.seek(size - len(end))
+        if file.read() == end:
+          return True
+    file.seek(0)
+    encoded = file.read()
+  try:
+    _decode(encoded, 1, None)
+  except MemoryError:
+    raise  # That is the machine's fault, not the file's.
+  except Exception:  # Decoders raise all sorts of errors on broken files.
+    return False
+  return True
+
+
+def decode_all(source: Source, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, list[int]]:
   """Decodes every image of a source; holds one file at a time.
 
   Args:
     source: the images.
-    shape: height, width and channels of what is returned.
-    resize: whether images of other sizes are resized; otherwise they are bad.
+    shape: height, width and channels of what is returned; images of other sizes are resized.
 
   Returns:
     uint8 images `[n, *shape]`, their int32 labels `[n]`, and the indices of bad ones, which are left out.
@@ -46,7 +86,7 @@ def decode_all(source: Source, shape: tuple[int, ...], resize: bool) -> tuple[np
   for index in range(len(source)):
     try:
       encoded, label = source[index]
-      images[len(labels)] = decode(encoded, shape[2], shape[:2] if resize else None)
+      images[len(labels)] = decode(encoded, shape[2], shape[:2])
     except MemoryError:
       raise  # That is the machine's fault, not the file's.
     except Exception:  # Decoders raise all sorts of errors on broken files; each means a bad one.
@@ -74,7 +114,12 @@ def decode(encoded: bytes, channels: int, size: tuple[int, ...] | None = None) -
     Exception: of any type, where the file is no whole image, has more than `Image.MAX_IMAGE_PIXELS` pixels, or numbers
       whose range is unknown (32-bit, signed or floating-point grey).
   """
-  with _warnings(), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+  with quiet():
+    return _decode(encoded, channels, size)
+
+
+def _decode(encoded: bytes, channels: int, size: tuple[int, ...] | None) -> np.ndarray:
+  with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
     ImageOps.exif_transpose(image, in_place=True)
     upright = _eight_bits(image)
     if size is not None:
@@ -84,7 +129,8 @@ def decode(encoded: bytes, channels: int, size: tuple[int, ...] | None = None) -
 
 
 @contextlib.contextmanager
-def _warnings() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+  """Passes over Pillow's warnings, but for that of images too large, which becomes an error."""
   with warnings.catch_warnings():
     # Of odd metadata, once a file, while the image is whole.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -6,9 +6,7 @@ import hashlib
 
 import numpy as np
 
-from lfr_darts_jax.errors import UsageError, short
-
-SHOWN = 5  # Names of classes in a message.
+from lfr_darts_jax.errors import MAX_NAMES, UsageError, listed, short
 
 Counts = int | dict[str, int]
 
@@ -24,8 +22,13 @@ class Identity:
     shape: height, width and channels of an image as the network sees it.
     images: of "train" and "test", in all, or by class where that is known without reading all images; a folder
       without a test split has none for it.
+    splits: what the user's or TFDS's splits of "train" and "test" are called.
+    held_out: what part of the train split takes the place of a test split, empty for none.
+    left_out: images that can't be read and are in no split.
     digest: SHA-256 of what is cheap to look at: a folder's paths and sizes, the digits' pixels, the version of a TFDS
       data set and the number of its records.
+
+  Those that may be None came later than others; what is None was not written down and is not compared.
   """
 
   source: str
@@ -35,6 +38,9 @@ class Identity:
   shape: tuple[int, ...]
   images: dict[str, Counts]
   digest: str
+  splits: dict[str, str] | None = None
+  held_out: str | None = None
+  left_out: int | None = None
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
@@ -56,15 +62,22 @@ def differences(before: Identity, now: Identity) -> list[str]:
   """In words, what of the data is not as it was; the digest only where nothing else tells."""
   found = []
   if gone := [n for n in before.class_names if n not in now.class_names]:
-    found.append(f"classes that are gone: {_list(gone)}")
+    found.append(f"classes that are gone: {listed(gone)}")
   if new := [n for n in now.class_names if n not in before.class_names]:
-    found.append(f"new classes: {_list(new)}")
+    found.append(f"new classes: {listed(new)}")
   if not found and before.class_names != now.class_names:
     found.append("classes in another order")
   for field in ("source", "image_key", "label_key", "shape"):
     old, value = getattr(before, field), getattr(now, field)
     if old != value:
       found.append(f"{field}: {_text(value)}, before {_text(old)}")
+  for part, name in (before.splits or {}).items():
+    if now.splits and part in now.splits and now.splits[part] != name:
+      found.append(f"split to {part}: {short(now.splits[part])}, before {short(name)}")
+  if before.held_out is not None and before.held_out != now.held_out:
+    found.append(f"held out: {now.held_out or 'nothing'}, before {before.held_out or 'nothing'}")
+  if None not in (before.left_out, now.left_out) and before.left_out != now.left_out:
+    found.append(f"left out as bad: {now.left_out} images, before {before.left_out}")
   for split in sorted(before.images.keys() | now.images.keys()):
     found += _counts(split, before.images.get(split, 0), now.images.get(split, 0))
   if not found and before.digest != now.digest:
@@ -80,17 +93,12 @@ def _counts(split: str, before: Counts, now: Counts) -> list[str]:
   else:
     before, now = ({f"{split}/{name}": n for name, n in counts.items()} for counts in (before, now))
   changed = [name for name in before if name in now and before[name] != now[name]]
-  said = [f"{short(name)}: {now[name]} images, before {before[name]}" for name in changed[:SHOWN]]
-  return said + ([f"other numbers in {len(changed) - SHOWN} more classes"] if len(changed) > SHOWN else [])
+  said = [f"{short(name)}: {now[name]} images, before {before[name]}" for name in changed[:MAX_NAMES]]
+  return said + ([f"other numbers in {len(changed) - MAX_NAMES} more classes"] if len(changed) > MAX_NAMES else [])
 
 
 def _text(value: object) -> str:
   return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _list(names: Sequence[str]) -> str:
-  more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-  return ", ".join(short(name) for name in names[:SHOWN]) + more
 
 
 def relabelling(name: str, found: Sequence[str], known: Sequence[str]) -> np.ndarray:
@@ -106,7 +114,7 @@ def relabelling(name: str, found: Sequence[str], known: Sequence[str]) -> np.nda
   """
   if unknown := [name for name in found if name not in known]:
     raise UsageError(
-      f"{name}; it has the classes {_list(unknown)}, which the trained network does not know; allowed are "
-      f"{_list(known)}"
+      f"{name}; it has the classes {listed(unknown)}, which the trained network does not know; allowed are "
+      f"{listed(known)}"
     )
   return np.array([known.index(name) for name in found], np.int32)

@@ -1,193 +1,151 @@
-"""Images of the user's own: `train/<class>/*` and optionally `test/<class>/*`."""
+"""Images of the user's own in folders of classes: `train/<class>/*` and `test/<class>/*`, or `<class>/*` alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import os
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from lfr_darts_jax.data.decoding import FORMATS
-from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.data import file_tree, splits
+from lfr_darts_jax.data.file_tree import NO_IMAGES, Files, Leftovers, is_folder
+from lfr_darts_jax.data.image_files import Listing, assemble
+from lfr_darts_jax.data.splits import plain
+from lfr_darts_jax.errors import UsageError, listed, short
 
-IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-HELD_OUT = 5  # One in so many images is kept for the test where the folder has no test split.
-SHOWN = 10  # Names in an error message.
-
-
-class FolderSource:
-  """Files at random access, as they are on the disk; a `decoding.Source`.
-
-  Attributes:
-    labels: `[n]` int32.
-  """
-
-  def __init__(self, root: pathlib.Path, files: np.ndarray, labels: np.ndarray):
-    """Takes paths below a folder, as bytes, since a million objects would take a gigabyte in every worker."""
-    self._root, self._files, self.labels = root, files, labels
-
-  def __len__(self) -> int:
-    """Number of images."""
-    return len(self._files)
-
-  def __getitem__(self, index: int) -> tuple[bytes, int]:
-    """An encoded image and its label; raises OSError where it can't be read."""
-    path = self._root / os.fsdecode(self._files[index])
-    if not path.is_file():
-      raise OSError(f"{path} is no file")  # A named pipe, for one, would block for ever.
-    return path.read_bytes(), int(self.labels[index])
-
-  def name(self, index: int) -> str:
-    """The path below the folder as text that can be written as UTF-8; other bytes become backslash escapes."""
-    return self._files[index].decode("utf-8", "backslashreplace")
-
-  def part(self, mask: np.ndarray, labels: np.ndarray) -> "FolderSource":
-    """Those that a mask `[n]` has, under other labels `[n]`."""
-    return FolderSource(self._root, self._files[mask], labels[mask])
+Roles = dict[str, str | None]
+SELF = "."  # The split of a folder that holds the classes itself.
+OUTSIDE = "images outside of class folders"
+LAYOUT = "train/<class>/*, or <class>/*"
 
 
-class Listing(NamedTuple):
-  """The images of a folder, none of which is read.
-
-  Attributes:
-    root: holds `train/<class>/*` and optionally `test/<class>/*`.
-    class_names: by label.
-    files: of every class in the train split, then, where there is one, in the test split.
-    has_test: whether there is one.
-  """
-
-  root: pathlib.Path
-  class_names: tuple[str, ...]
-  files: list[list[pathlib.Path]]
-  has_test: bool
-
-  @property
-  def counts(self) -> dict[str, dict[str, int]]:
-    """The number of images of every class, by split that is there."""
-    count, sizes = len(self.class_names), list(map(len, self.files))
-    splits = {"train": sizes[:count]} | ({"test": sizes[count:]} if self.has_test else {})
-    return {split: dict(zip(self.class_names, own, strict=True)) for split, own in splits.items()}
-
-  def entries(self) -> Iterator[bytes]:
-    """Every file's path below the root and its size, in an order that depends on nothing else."""
-    for path in (path for found in self.files for path in found):
-      try:
-        size = path.stat().st_size
-      except OSError:
-        size = -1  # It will be found to be bad.
-      yield os.fsencode(path.relative_to(self.root).as_posix()) + b" %d" % size
-
-  def source(self) -> FolderSource:
-    """All images; as label each has the number of its list in `files`."""
-    paths = [os.fsencode(path.relative_to(self.root)) for found in self.files for path in found]
-    return FolderSource(self.root, np.array(paths), np.repeat(np.arange(len(self.files)), list(map(len, self.files))))
-
-  def splits(self, groups: np.ndarray, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which images are for the test, and their labels; without a test split a fifth of each class is held out.
-
-    Args:
-      groups: `[n]` number of the list in `files` that each image left is of, in order.
-      split_seed: of the fifth.
-
-    Raises:
-      UsageError: where a class or the test has no image left.
-    """
-    counts = np.bincount(groups, minlength=len(self.files)).tolist()
-    train, known = self.root / "train", len(self.class_names)
-    _check_classes(train, self.class_names, counts[:known], "no image left after bad files are skipped")
-    test = groups >= known if self.has_test else _held_out(counts, split_seed)
-    if not test.any():
-      missing = f"{_shown(train)} has one image per class; allowed is a class with two, or a test folder beside it"
-      if self.has_test:
-        missing = f"{_shown(self.root / 'test')} holds no image that is not skipped as bad; at least one is needed"
-      raise UsageError(f"config.data.dir: {missing}")
-    return test, (groups % known).astype(np.int32)
-
-
-def refuse_bad(root: pathlib.Path, bad: Sequence[str], count: int) -> None:
-  """Refuses a folder for the names of its bad files, of `count` files in all; raises UsageError where there are any."""
-  if bad:
-    raise UsageError(
-      f"config.data.dir: {len(bad)} of {count} files in {_shown(root)} can't be read as images: {_list(bad)}; allowed "
-      f"are whole {', '.join(FORMATS)} files of at most {Image.MAX_IMAGE_PIXELS} pixels, or "
-      "--config.data.skip_bad_files=True, which leaves the others out"
-    )
-
-
-def list_folder(root: pathlib.Path) -> Listing:
+def list_folder(root: pathlib.Path, train_split: str | None, test_split: str | None, alone: bool = False) -> Listing:
   """Lists the images of a folder.
 
+  Args:
+    root: the folder.
+    train_split, test_split, alone: see `splits.choose`; splits are folders in it, or "." for all of them.
+
   Raises:
-    UsageError: where there are no two classes, or a class has no image.
+    UsageError: where it is none, its splits or classes can't be told, or one of its folders can't be read.
   """
-  train = root / "train"
-  if not train.is_dir():
-    raise UsageError(f"config.data.dir: {_shown(root)}; allowed is a folder that holds train/<class>/*")
-  class_names = _class_names(train)
-  files = _image_files(train, class_names)
-  _check_classes(train, class_names, list(map(len, files)), f"no images, which are files named {_suffixes()}")
-  has_test = (root / "test").is_dir()
-  if has_test:
-    files += _image_files(root / "test", class_names)
-    if not any(files[len(class_names) :]):
+  owner = f"config.data.dir: {str(root)!r}"
+  at, leftovers = folder(root), Leftovers()
+  # Of what is trained already a folder named test is the test, and not what a test is held out of.
+  itself = "test" if alone and splits.role(root.resolve().name) in ("validation", "test") else "train"
+  roles = _roles(owner, at, {name for name in (train_split, test_split) if name}) or {SELF: itself}
+  choice = splits.choose(roles, train_split, test_split, owner, alone)
+  images = {part: _of_splits(at, names, leftovers) for part, names in choice.parts.items()}
+  named = choice.named
+  if SELF in roles:
+    classes = listed(sorted({name for found in images.values() for name in found}))
+    notes = [f"no folder in {str(root)!r} is named train: taken for classes are {classes}", *_beside(root)]
+  else:
+    _count_files(at, at, leftovers)
+    used = [files for classes in images.values() for files in classes.values()]
+    unused = {name: _others(os.path.join(at, name), at, used) for name in choice.unused}
+    known = {name: count for name, count in unused.items() if roles[name]}
+    notes = [f"taken for splits: {like}"] if (like := _like_splits(roles)) else []
+    notes += splits.said(roles, named.get("train"), named.get("test"), known)
+    for name, count in unused.items():
+      if count and name not in known:
+        leftovers.add("images in folders that are no splits", name, count)
+  _check_layout(owner, root, named, images, leftovers)
+  return assemble(root, images, named, owner, [*notes, *leftovers.line()])
+
+
+def folder(root: pathlib.Path) -> str:
+  """The absolute path of a folder; raises UsageError where it is none."""
+  if not root.is_dir():
+    raise UsageError(f"config.data.dir: {str(root)!r} is no folder; allowed is one that holds {LAYOUT}")
+  return os.path.abspath(root)
+
+
+def _roles(owner: str, at: str, asked: set[str]) -> Roles | None:
+  """What the folders in a folder are by their names; None where they are classes and no splits.
+
+  Args:
+    owner: the field and its value.
+    at: the folder.
+    asked: splits that a user names.
+  """
+  folders = [entry for entry in file_tree.entries(at) if is_folder(entry)]
+  roles = {entry.name: splits.role(entry.name) for entry in folders}
+  if "train" in roles.values() or asked - {SELF}:
+    return roles
+  within = {e.name: splits.role_within(e.name) for e in folders if any(map(is_folder, file_tree.entries(e.path)))}
+  if "train" in within.values():
+    others = [name for name in roles if not within.get(name)]
+    if others:  # A class may well be called train_station.
       raise UsageError(
-        f"config.data.dir: {_shown(root / 'test')} holds no images of the classes in {_shown(train)}; allowed are "
-        f"files named {_suffixes()}"
+        f"{owner} holds {_like_splits(within)} by their names, and {listed(others)}; allowed are splits alone, or "
+        f"{LAYOUT}"
       )
-  return Listing(root, class_names, files, has_test)
+    return within
+  return roles if any(roles.values()) and SELF not in asked else None
 
 
-def _held_out(counts: Sequence[int], split_seed: int) -> np.ndarray:
-  """Draws a fifth of each class as a mask over images in order of class."""
-  rng = np.random.default_rng([split_seed, 2])
-  masks = []
-  for count in counts:
-    # Two images are needed for one in each part; a class with a single one is trained on only.
-    cut = min(max(round(count / HELD_OUT), 1), count - 1)
-    masks.append(np.isin(np.arange(count), rng.permutation(count)[:cut]))
-  return np.concatenate(masks)
+def _like_splits(roles: Roles) -> str:
+  """The folders that are splits by a word in their names."""
+  return ", ".join(f"{short(name)} ({its})" for name, its in roles.items() if its and splits.role(name) is None)
 
 
-def _class_names(train: pathlib.Path) -> tuple[str, ...]:
-  names = tuple(sorted(p.name for p in train.iterdir() if p.is_dir() and not p.name.startswith(".")))
-  if len(names) < 2:
-    raise UsageError(f"config.data.dir: {_shown(train)} has {len(names)} class folders; at least two are allowed")
+def _of_splits(at: str, names: tuple[str, ...], leftovers: Leftovers) -> dict[str, Files]:
+  """The images of every class of some splits; classes whose names differ by their Unicode form alone are one."""
+  found: dict[str, list[Files]] = {}
   for name in names:
-    try:
-      name.encode()
-    except UnicodeEncodeError:  # Such a name could not be written to the report, hours later.
+    split = at if name == SELF else os.path.join(at, name)
+    for entry in filter(is_folder, file_tree.entries(split)):
+      try:
+        entry.name.encode()
+      except UnicodeEncodeError:  # Such a name could not be written to the report, hours later.
+        raise UsageError(
+          f"config.data.dir: {split!r} has the class folder {entry.name!r}; allowed are names in UTF-8"
+        ) from None
+      found.setdefault(plain(entry.name), []).append(file_tree.images(entry.path, at, leftovers))
+    _count_files(split, at, leftovers)
+  return {class_name: file_tree.joined(parts) for class_name, parts in found.items()}
+
+
+def _others(folder: str, at: str, used: Sequence[Files]) -> int:
+  """How many images lie in a folder, without those that links lead to from where images are used."""
+  found = file_tree.images(folder, at, Leftovers())
+  distinct = lambda parts: len(np.unique(file_tree.joined(parts).keys, axis=0))
+  return distinct([*used, found]) - distinct(used) if used else len(found.paths)
+
+
+def _count_files(folder: str, at: str, leftovers: Leftovers) -> None:
+  """Counts the files in a folder that should hold nothing but folders."""
+  for entry in file_tree.entries(folder):
+    if not is_folder(entry):
+      leftovers.add(OUTSIDE if file_tree.is_image(entry) else NO_IMAGES, entry.path[len(at) + 1 :])
+
+
+def _check_layout(
+  owner: str, root: pathlib.Path, named: dict[str, str], images: dict[str, dict[str, Files]], leftovers: Leftovers
+) -> None:
+  """Refuses what is likely to be another layout of folders, with the way out."""
+  for part, classes in images.items():
+    if not classes and leftovers.count(OUTSIDE):
       raise UsageError(
-        f"config.data.dir: {_shown(train)} has the class folder {name!r}; allowed are names in UTF-8"
-      ) from None
-  return names
-
-
-def _check_classes(train: pathlib.Path, class_names: Sequence[str], counts: Sequence[int], missing: str) -> None:
-  empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
-  if empty:
+        f"{owner}: {named[part]} holds images, and no class folders; allowed are {LAYOUT}, or config.data.labels, a "
+        "CSV file that tells the classes"
+      )
+    if part == "test" and not any(len(files.paths) for files in classes.values()):
+      raise UsageError(
+        f"{owner}: {named[part]} holds no images in class folders; allowed are test/<class>/*, or the folder of the "
+        "train split as config.data.dir, of which a part is held out for the test"
+      )
+  if named.get("train") == SELF and len(images["train"]) == 1:
+    (only,) = images["train"]
     raise UsageError(
-      f"config.data.dir: {_shown(train)}: {len(empty)} of {len(class_names)} classes have {missing}: {_list(empty)}; "
-      "allowed are classes with at least one"
+      f"{owner} holds the folder {short(only)} alone; allowed are {LAYOUT}; is it config.data.dir={root / only}?"
     )
 
 
-def _image_files(folder: pathlib.Path, class_names: Sequence[str]) -> list[list[pathlib.Path]]:
-  return [
-    sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
-    for name in class_names
-  ]
-
-
-def _list(names: Sequence[str]) -> str:
-  """The first names on one line; repr escapes line breaks and control characters."""
-  more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-  return ", ".join(map(repr, names[:SHOWN])) + more
-
-
-def _shown(path: pathlib.Path) -> str:
-  return repr(str(path))
-
-
-def _suffixes() -> str:
-  return f"*{', *'.join(sorted(IMAGE_SUFFIXES))}"
+def _beside(root: pathlib.Path) -> list[str]:
+  """What is said where the folder is a train split itself and others lie beside it."""
+  here = root.resolve()
+  if splits.role(here.name) != "train" or not os.access(here.parent, os.R_OK):
+    return []
+  others = sorted(path.name for path in here.parent.iterdir() if splits.role(path.name) in ("validation", "test"))
+  return [f"not used, beside a train split: {listed(others)}; config.data.dir={here.parent} has all"] if others else []

@@ -156,7 +156,7 @@ class StreamedSplit:
     self._source, self._devices = source, devices
     self._train, self._test = transforms.train_transform(config), transforms.test_transform(config)
     self._host = loader.Host(jax.process_index(), jax.process_count(), loader.worker_count(config.data.workers))
-    self._sample = config.seed, config.data.statistics_images
+    self._sample, self._skip_bad = (config.seed, config.data.statistics_images), config.data.skip_bad_files
     self.count = len(source)
     self.image_shape = config.data.image_size, config.data.image_size, config.data.channels
 
@@ -165,7 +165,9 @@ class StreamedSplit:
     seed, count = self._sample
     sample = np.random.default_rng([seed, 4]).permutation(self.count)[:count]
     counts = np.zeros((self.image_shape[-1], augment.VALUES), np.int64)
-    for images, _, real in self._loader.eval_batches(self._source, np.sort(sample), STATISTICS_BATCH, self._test):
+    skip_bad = self._skip_bad
+    batches = self._loader.eval_batches(self._source, np.sort(sample), STATISTICS_BATCH, self._test, skip_bad=skip_bad)
+    for images, _, real in batches:
       counts += augment.counts(images[real])
     return augment.moments(counts)
 
@@ -180,19 +182,20 @@ class StreamedSplit:
 
     def begin(split: int, first: int) -> Any:
       indices, own = chosen[split], (*seed, split)
-      return self._loader.train_batches(self._source, indices, batch_size, own, self._train, host, first, chunk)
+      order = self._source, indices, batch_size, own
+      return self._loader.train_batches(*order, self._train, host, first, chunk, self._skip_bad)
 
     return _Streams(begin, first_steps, chunk, self._devices)
 
   def eval_batches(self, indices: np.ndarray, batch_size: int) -> Any:
     """This host's share of all images once, see `loader.eval_batches`."""
-    return self._loader.eval_batches(self._source, indices, batch_size, self._test, self._host)
+    return self._loader.eval_batches(self._source, indices, batch_size, self._test, self._host, self._skip_bad)
 
   def images(self, indices: np.ndarray) -> np.ndarray:
     """See `InMemorySplit`."""
     if not len(indices):
       return np.zeros((0, *self.image_shape), np.uint8)
-    batches = self._loader.eval_batches(self._source, indices, len(indices), self._test)
+    batches = self._loader.eval_batches(self._source, indices, len(indices), self._test, skip_bad=self._skip_bad)
     try:
       return next(batches)[0]
     finally:
@@ -214,6 +217,7 @@ class _Streams:
     self._begin, self._first_steps, self._longest, self._devices = begin, first_steps, longest, devices
     self._open: list[Any] = []
     self._next = -1
+    self._told = False
 
   def chunk(self, start: int, stop: int) -> Chunk:
     if start != self._next:
@@ -228,10 +232,15 @@ class _Streams:
     shape = self._longest, len(self._open)
     # Zeros that are never written take no time.
     all_images, all_labels = np.zeros((*shape, *images.shape), np.uint8), np.zeros((*shape, *labels.shape), np.int32)
+    replaced = 0
     for i, batches in enumerate(steps):
       for j, batch in enumerate(batches):
         if batch is not None:
-          all_images[i, j], all_labels[i, j], _ = batch
+          all_images[i, j], all_labels[i, j], real = batch
+          replaced += int(np.sum(~real))
+    if replaced and not self._told:
+      self._told = True
+      print(f"{replaced} of the next {stop - start} steps' images can't be read; others take their places", flush=True)
     images, labels = self._devices.split((all_images, all_labels), 2)
     return StreamedChunk(images, labels, self._devices.replicate(np.int32(start)))
 

@@ -19,9 +19,12 @@ SEARCH, CHECKPOINTS = "search", "checkpoints"
 SEARCH_SUMMARY = f"{SEARCH}/summary.json"
 MAX_BYTES = 1_000_000  # Of a file that does not grow with data or epochs; what runs write has a hundredth of it.
 
-# Fields that do not change what a run computes, so that a continued run may have others.
+# Fields that do not change what a run computes, so that a continued run may have others. The data are compared apart,
+# wherever they lie and however many of them are bad.
 FREE_FIELDS = (
   "data.dir",
+  "data.labels",
+  "data.skip_bad_files",
   "search.stop_on_collapse",
   "checkpoint.interval",
   "checkpoint.keep",

@@ -23,9 +23,9 @@ class Evaluation(NamedTuple):
   Attributes:
     confusion: `[classes, classes]`, images by true class, then by predicted class.
     top5: images whose class is among the five most probable.
-    predicted: `[n]`, the most probable class of every image.
+    predicted: `[n]`, the most probable class of every image; -1 where an image could not be read.
     confidence: `[n]`, its probability.
-    labels: `[n]`, the true class.
+    labels: `[n]`, the true class, or -1 likewise.
   """
 
   confusion: np.ndarray
@@ -86,7 +86,8 @@ def evaluate(
   count, first, apart = len(indices), jax.process_index(), distributed.process_count()
   variables, mixtures = devices.replicate((variables, mixtures))
   score = _score_batch(network, devices, *statistics)
-  labels, predicted = np.zeros(count, np.int32), np.zeros(count, np.int32)
+  # An image that a stream can't read keeps the label -1, and is not counted.
+  labels, predicted = np.full(count, -1, np.int32), np.full(count, -1, np.int32)
   top5, confidence, done = 0, np.zeros(count, np.float32), 0
   evaluated: Any = split.eval_batches(indices, batch_size)
   with contextlib.closing(evaluated) as batches:
@@ -94,13 +95,14 @@ def evaluate(
       at = (done + first + apart * np.arange(len(images))).astype(np.int32)
       share = devices.split((images, own_labels, at), 0)
       at, true, hits, classes, probabilities = map(np.asarray, score(variables, mixtures, *share))
-      real = at < count
+      real = (at < count) & (true >= 0)
       at = at[real]
       labels[at], predicted[at], confidence[at] = true[real], classes[real], probabilities[real]
       top5 += int(hits[real].sum())
       done += apart * len(images)
   confusion = np.zeros((network.num_classes, network.num_classes), np.int64)
-  np.add.at(confusion, (labels, predicted), 1)
+  seen = labels >= 0
+  np.add.at(confusion, (labels[seen], predicted[seen]), 1)
   return Evaluation(confusion, top5, predicted, confidence, labels)
 
 

@@ -25,6 +25,7 @@ from lfr_darts_jax.errors import RunError, UsageError
 MOST_WORKERS = 32
 SIGNALS = signal.SIGINT, signal.SIGTERM
 ORPHANED = 1  # Exit status of a worker whose run is gone.
+NO_LABEL = -1  # Of an image that can't be read.
 Batch = tuple[np.ndarray, ...]
 
 
@@ -62,33 +63,48 @@ class Load:
     indices: which of them; None for all.
     transform: what is seen of them.
     count: positions; those from there on are padding.
+    bad: what comes in the place of an image that can't be decoded: an "error", "none", which has the label -1, or the
+      "next" one in `indices` that can.
   """
 
   source: Source
   indices: np.ndarray | None
   transform: Transform
   count: int
+  bad: str = "error"
 
   def __call__(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.int32, bool]:
-    """Loads one image: uint8 `[size, size, channels]`.
+    """Loads one image: uint8 `[size, size, channels]`; one that comes in the place of another is not real.
 
     Raises:
       RunError: where it can't be read.
     """
     if position >= self.count:
-      size = self.transform.size
-      return np.zeros((size, size, self.transform.channels), np.uint8), np.int32(0), False
-    index = int(position if self.indices is None else self.indices[position])
-    try:
-      encoded, label = self.source[index]
-    except OSError as error:
-      raise RunError(f"the data can't be read: {error}") from None
-    try:
-      return self.transform(encoded, rng), np.int32(label), True
-    except MemoryError:
-      raise  # The fault of the machine, not of the file.
-    except Exception as error:  # Decoders raise all sorts of errors on broken files.
-      raise RunError(f"{self.source.name(index)!r} can't be read as an image: {error}") from None
+      return self._nothing(0)
+    for further in range(self.count if self.bad == "next" else 1):
+      index = (int(position) + further) % self.count
+      index = index if self.indices is None else int(self.indices[index])
+      try:
+        encoded, label = self.source[index]
+      except OSError as error:
+        raise RunError(f"the data can't be read: {error}") from None
+      try:
+        return self.transform(encoded, rng), np.int32(label), not further
+      except MemoryError:
+        raise  # The fault of the machine, not of the file.
+      except Exception as error:  # Decoders raise all sorts of errors on broken files.
+        if self.bad == "error":
+          raise RunError(
+            f"{self.source.name(index)!r} can't be read as an image: {error}; the same command with "
+            "--config.data.skip_bad_files=True continues without it"
+          ) from None
+    if self.bad == "none":
+      return self._nothing(NO_LABEL)
+    raise RunError("no image of the stream can be read")
+
+  def _nothing(self, label: int) -> tuple[np.ndarray, np.int32, bool]:
+    size = self.transform.size
+    return np.zeros((size, size, self.transform.channels), np.uint8), np.int32(label), False
 
 
 def train_batches(
@@ -100,6 +116,7 @@ def train_batches(
   host: Host = Host(),
   first: int = 0,
   ahead: int = 1,
+  skip_bad: bool = False,
 ) -> "Batches":
   """Endless training batches, from number `first` on.
 
@@ -114,9 +131,10 @@ def train_batches(
     host: what this host does of the work.
     first: number of the first batch.
     ahead: batches to have ready.
+    skip_bad: whether the next image that can be decoded comes in the place of one that can't, instead of an error.
 
   Returns:
-    An iterator of uint8 images `[batch_size / hosts, size, size, channels]`, int32 labels, and True for each.
+    An iterator of uint8 images `[batch_size / hosts, size, size, channels]`, int32 labels, and whether each is itself.
 
   Raises:
     UsageError: where the images don't fill a batch, or the hosts can't share it equally.
@@ -126,22 +144,33 @@ def train_batches(
     raise UsageError(f"batch size: {batch_size}; allowed are 1 to {count}, the number of images")
   share, used = host.share(batch_size), count // batch_size * batch_size
   order = grain.MapDataset.range(count).seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-  images = order.shuffle()[:used].repeat().random_map(Load(source, indices, transform, count))
+  load = Load(source, indices, transform, count, "next" if skip_bad else "error")
+  images = order.shuffle()[:used].repeat().random_map(load)
   return Batches(images[host.index :: host.count].batch(share)[first:], host.workers, ahead)
 
 
 def eval_batches(
-  source: Source, indices: np.ndarray | None, batch_size: int, transform: Transform, host: Host = Host()
+  source: Source,
+  indices: np.ndarray | None,
+  batch_size: int,
+  transform: Transform,
+  host: Host = Host(),
+  skip_bad: bool = False,
 ) -> "Batches":
   """Every image exactly once over all hosts, in order; arguments and errors as of `train_batches`.
 
   Returns:
-    An iterator of images, labels, and which of them are real; the last batch is filled up with zeros. Every host gets
-    the same number of batches.
+    An iterator of images, labels, and which of them are real; the last batch is filled up with zeros, which with the
+    label -1 stand for images that can't be decoded, too, where `skip_bad` asks for it. Every host gets the same number
+    of batches.
   """
   count = len(source) if indices is None else len(indices)
   filled = -(-count // batch_size) * batch_size
-  images = grain.MapDataset.range(filled).seed(0).random_map(Load(source, indices, transform, count))
+  images = (
+    grain.MapDataset.range(filled)
+    .seed(0)
+    .random_map(Load(source, indices, transform, count, "none" if skip_bad else "error"))
+  )
   return Batches(images[host.index :: host.count].batch(host.share(batch_size)), host.workers)
 
 
