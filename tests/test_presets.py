@@ -29,7 +29,12 @@ OF_PDARTS = {"plan.pdarts_layers", "plan.pdarts_skip_dropout", "plan.pdarts_max_
 
 # What later methods added; of DARTS, and of P-DARTS after it, nothing.
 OFF = {
+  "space.name": "cells",
   "plan.window": None,
+  "search.budget": (),
+  "search.costs": None,
+  "search.price_rate": 0.0,
+  "search.measured_batches": 0,
   "search.gate": "softmax",
   "search.perturbation": 0.0,
   "search.layer_alignment": 0.0,
@@ -46,6 +51,7 @@ OFF = {
 }
 # How these are, where they are.
 DETAILS = {
+  *("space.blocks", "space.sections", "space.head", "plan.unit"),
   *("search.temperatures", "search.perturbed_by", "search.channel_choice", "search.neumann_terms"),
   "network.time_steps",
 }
