@@ -31,7 +31,7 @@ OF_PDARTS = {"plan.pdarts_layers", "plan.pdarts_skip_dropout", "plan.pdarts_max_
 OFF = {
   "space.name": "cells",
   "plan.window": None,
-  "search.budget": (),
+  "search.budget": [],  # Flattened, as JSON has it.
   "search.costs": None,
   "search.price_rate": 0.0,
   "search.measured_batches": 0,
