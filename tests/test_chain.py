@@ -199,10 +199,13 @@ def test_identities():
 
 
 def test_a_mixed_layer_is_the_weighted_sum_and_skips_what_has_no_weight():
-  layer = ChainLayer(("identity", "mb1_k3", "mb2_k5"), 3, 1, LayerSettings(searching=True))
+  names, settings = ("identity", "mb1_k3", "mb2_k5"), LayerSettings(searching=True)
+  layer = lambda mask=None: ChainLayer(names, 3, 1, settings, mask)
   x = jax.random.normal(jax.random.key(1), (4, 6, 6, 3))
-  variables = layer.init(jax.random.key(0), x, jnp.ones(3), True, NO_RATES)
-  run = lambda weights, v=variables: layer.apply(v, x, jnp.array(weights), True, NO_RATES, mutable=["batch_stats"])
+  variables = layer().init(jax.random.key(0), x, jnp.ones(3), True, NO_RATES)
+  run = lambda weights, v=variables: layer(jnp.array(weights) > 0).apply(
+    v, x, jnp.array(weights), True, NO_RATES, mutable=["batch_stats"]
+  )
   alone = [run([1.0 * (i == j) for j in range(3)])[0] for i in range(3)]
   np.testing.assert_array_equal(alone[0], x)
   mixed, _ = run([0.2, 0.3, 0.5])

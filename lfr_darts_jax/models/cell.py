@@ -91,11 +91,15 @@ class MixedOp(nn.Module):
 
   def output(self, name: str, index: int, x: jax.Array, train: bool, rates: Rates, key: jax.Array | None) -> jax.Array:
     """Output of one candidate."""
-    y = self.evaluate(OPERATIONS[name](self.channels, self.stride, self.settings, name=name), index, x, train)
+    y = self.evaluate(self.module(name, rates), index, x, train)
     if name == SKIP_CONNECT and self.stride == 1 and train and rates.skip is not None:
       assert key is not None
       y = drop(y, rates.skip, key, self.settings)
     return y
+
+  def module(self, name: str, rates: Rates) -> Operation:
+    """The module of one candidate."""
+    return OPERATIONS[name](self.channels, self.stride, self.settings, name=name)
 
   def evaluate(self, operation: Operation, index: int, x: jax.Array, train: bool) -> jax.Array:
     """Applies one candidate."""

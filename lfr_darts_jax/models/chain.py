@@ -1,7 +1,5 @@
 """The space "mobile": a stem, a chain of layers that each choose a block, and a head (NAS-Bench-Macro, section 4)."""
 
-from collections.abc import Callable
-import functools
 import math
 from typing import Any
 
@@ -12,7 +10,8 @@ import jax.numpy as jnp
 import ml_collections
 
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.models.cell import NO_RATES, Rates, drop
+from lfr_darts_jax.models.cell import CHOSEN, NO_RATES, Rates, drop
+from lfr_darts_jax.models.cell_scan import MaskedMixedOp
 from lfr_darts_jax.models.layers.conv import convolution, pointwise
 from lfr_darts_jax.models.layers.depthwise import DepthwiseConv
 from lfr_darts_jax.models.layers.init import kernel_init
@@ -30,7 +29,7 @@ class Identity(Operation):
   """What came in; a 1x1 convolution and a batch norm where resolution or features change."""
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool, drop_path: jax.Array | None = None) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     if self.stride == 1 and x.shape[-1] == self.channels:
       return x
     return self.batch_norm(pointwise(self.channels)(x[:, :: self.stride, :: self.stride]), train)
@@ -42,63 +41,34 @@ class InvertedResidual(Operation):
   Attributes:
     expansion: features inside, as a multiple of the input's.
     size: of the depthwise kernel, pixels.
+    drop_path: rate at which samples lose all but the input, in training; None for none.
   """
 
   expansion: int = 6
   size: int = 3
+  drop_path: jax.Array | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool, drop_path: jax.Array | None = None) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     y = self.activate(self.batch_norm(pointwise(self.expansion * x.shape[-1])(x), train))
     y = DepthwiseConv(self.size, self.stride, method=self.settings.depthwise)(y)
     y = self.batch_norm(pointwise(self.channels)(self.activate(self.batch_norm(y, train))), train)
     if self.stride != 1 or x.shape[-1] != self.channels:
       return y
-    if drop_path is not None and train:
-      y = drop(y, drop_path, self.make_rng("dropout"), self.settings, per_sample=True)
+    if self.drop_path is not None and train:
+      y = drop(y, self.drop_path, self.make_rng("dropout"), self.settings, per_sample=True)
     return x + y
 
 
-def operation(name: str) -> Callable[..., Operation]:
-  """The module of a candidate."""
-  shape = block(name)
-  return functools.partial(InvertedResidual, expansion=shape[0], size=shape[1]) if shape else Identity
+class ChainLayer(MaskedMixedOp):
+  """A layer: one of its candidates, or all of them weighted; see `MaskedMixedOp`."""
 
-
-class ChainLayer(nn.Module):
-  """A layer: one of its candidates, or all of them weighted. A candidate without weight is skipped at run time.
-
-  Attributes:
-    candidates: names of the operations.
-    channels: output features.
-    stride: step between outputs, in pixels.
-    settings: how layers compute.
-  """
-
-  candidates: tuple[str, ...]
-  channels: int
-  stride: int
-  settings: LayerSettings
-
-  @nn.compact
-  def __call__(self, x: jax.Array, weights: jax.Array | None, train: bool, rates: Rates) -> jax.Array:
-    """Maps `[batch, height, width, features]`, weighted by `[len(candidates)]`, None for the only candidate."""
-    if weights is None:
-      return self._made(*self.candidates)(x, train, rates.path)
-    height, width = (-(-n // self.stride) for n in x.shape[1:3])
-    zeros = jnp.zeros((x.shape[0], height, width, self.channels), x.dtype)
-    total = jnp.zeros((), weights.dtype)
-    for weight, name in zip(weights, self.candidates, strict=True):
-      module = self._made(name)
-      if self.is_initializing():
-        y = module(x, train)
-      else:
-        y = nn.cond(weight > 0, lambda op, x: op(x, train), lambda op, x: zeros, module, x)
-      total = total + weight * y
-    return total.astype(x.dtype)
-
-  def _made(self, name: str) -> Any:
-    return operation(name)(self.channels, self.stride, self.settings, name=name)
+  def module(self, name: str, rates: Rates) -> Operation:
+    """See `MixedOp`."""
+    made, shape = (self.channels, self.stride, self.settings), block(name)
+    if shape is None:
+      return Identity(*made, name=name)
+    return InvertedResidual(*made, *shape, drop_path=rates.path, name=name)
 
 
 class Chain(nn.Module):
@@ -138,9 +108,12 @@ class Chain(nn.Module):
     x = nn.relu(batch_norm(x, train, sharding, name="stem_norm"))
     for i, (name, layer) in enumerate(zip(self.layout, self.geometry, strict=False)):
       (candidates,), mixture = cells[name].candidates, (mixtures or {}).get(f"layer_{i}", (mixtures or {}).get(name))
-      columns = [self.operations.index(n) for n in candidates] if mixture is not None else []
-      weights = None if mixture is None else mixture[0][jnp.array(columns)]
-      made = ChainLayer(candidates, layer.width * self.channels, layer.stride, self.settings, name=f"layer_{i}")
+      weights: Any = CHOSEN
+      if mixture is not None:
+        weights = mixture[0][jnp.array([self.operations.index(n) for n in candidates])]
+      # Initial values are wanted of all candidates.
+      mask = None if mixture is None or self.is_initializing() else weights > 0
+      made = ChainLayer(candidates, layer.width * self.channels, layer.stride, self.settings, mask, name=f"layer_{i}")
       x = made(x, weights, train, rates)
     x = nn.relu(batch_norm(pointwise(self.head * self.channels, name="head")(x), train, sharding, name="head_norm"))
     features = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=(1, 2))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import contextlib
+import functools
 import math
 from typing import Any
 
@@ -125,8 +126,13 @@ def _uniform(network: AnyNetwork) -> dict[str, jax.Array]:
   return {cell.name: jnp.ones((len(cell.candidates), len(network.operations))) for cell in mixed}
 
 
+@functools.lru_cache(maxsize=8)
 def _count(network: AnyNetwork, image_shape: tuple[int, int, int]) -> tuple[Any, dict[Path, int], dict[Path, int]]:
-  """Shapes of the variables, and multiply-adds by path of the module: real ones and binary ones."""
+  """Shapes of the variables, and multiply-adds by path of the module: real ones and binary ones.
+
+  To trace a network takes seconds, and its costs are asked for by unit, by candidate and by part: nobody may change
+  what is kept.
+  """
   images, mixtures = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), _uniform(network)
   variables = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, mixtures), images)
   # Written out, since a loop over edges would be counted once.
