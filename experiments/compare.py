@@ -11,17 +11,14 @@ the tables anew from the lines of JSON. The third does one job again from nothin
 import argparse
 from collections.abc import Callable, Mapping
 import json
-import os
 import pathlib
 import sys
 import tempfile
 
 from benchmarks.common import Parser
-from experiments import claims, lines, noise, pages, ranking, runner, study as studies
+from experiments import claims, command, lines, noise, pages, ranking, runner, study as studies
 from experiments.study import Study
-from lfr_darts_jax.errors import RunError, UsageError
-from lfr_darts_jax.runtime import paths
-from lfr_darts_jax.runtime.preemption import Interrupted
+from lfr_darts_jax.errors import UsageError
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 # What a study does besides its groups, in files of their own.
@@ -123,19 +120,7 @@ def main(argv: list[str]) -> int:
 
 def run() -> None:
   """Entry point: errors as one line and an exit status."""
-  try:
-    sys.exit(main(sys.argv[1:]))
-  except (UsageError, RunError) as error:
-    print(f"compare: {error}", file=sys.stderr)
-    sys.exit(2 if isinstance(error, UsageError) else 1)
-  except Interrupted as error:
-    print(f"compare: {error}", file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    # A thread may be left behind in the compiler, at which a regular end would abort.
-    os._exit(128 + error.number)
-  except OSError as error:
-    print(f"compare: {paths.explain(error)}", file=sys.stderr)
-    sys.exit(1)
+  command.run("compare", lambda: main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -9,15 +9,12 @@ plots anew from the lines, of which `experiments/macro_study.py` says what they 
 """
 
 import argparse
-import os
 import pathlib
 import sys
 
 from benchmarks.common import Parser, positive
-from experiments import claims, lines, macro_study, macro_tables
+from experiments import claims, command, lines, macro_study, macro_tables
 from experiments.macro_space import Table
-from lfr_darts_jax.errors import RunError, UsageError
-from lfr_darts_jax.runtime.preemption import Interrupted
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "macro"
 
@@ -35,8 +32,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
-def main(argv: list[str]) -> None:
-  """Does what the flags say."""
+def main(argv: list[str]) -> int:
+  """Does what the flags say; returns the exit status."""
   options = parse(argv)
   table, path = Table.read(options.table), options.results / f"{options.group}.jsonl"
   for job in [] if options.tables else macro_study.GROUPS[options.group]:
@@ -48,20 +45,8 @@ def main(argv: list[str]) -> None:
           lines.add(path, [line])
   for written in macro_tables.write(options.results, table):
     print(written)
-
-
-def guarded(argv: list[str]) -> None:
-  """`main`, whose errors end the process with one line and an exit status."""
-  try:
-    main(argv)
-  except (UsageError, RunError) as error:
-    print(f"macro: {error}", file=sys.stderr)
-    sys.exit(2 if isinstance(error, UsageError) else 1)
-  except Interrupted as error:
-    print(f"macro: {error}", file=sys.stderr, flush=True)
-    # A thread may be left behind in the compiler, at which a regular end would abort.
-    os._exit(128 + error.number)
+  return 0
 
 
 if __name__ == "__main__":
-  guarded(sys.argv[1:])
+  command.run("macro", lambda: main(sys.argv[1:]))

@@ -8,17 +8,18 @@ multiply-adds per image, against 12 M at a quarter.
 
 import sys
 
-from experiments import macro
+from experiments import command, macro
 
 WIDTHS = {"half": 16, "full": 32}  # Features of the stem.
 
 
-def run() -> None:
-  """Entry point."""
+def main(argv: list[str]) -> int:
+  """Runs the study at every width; returns the exit status."""
   for name, channels in WIDTHS.items():
     where = [f"--results={macro.RESULTS.with_name(f'macro_{name}')}", f"--workdir=runs/macro_{name}"]
-    macro.guarded([f"--channels={channels}", *where, *sys.argv[1:]])
+    macro.main([f"--channels={channels}", *where, *argv])
+  return 0
 
 
 if __name__ == "__main__":
-  run()
+  command.run("macro_gpu", lambda: main(sys.argv[1:]))

@@ -21,18 +21,14 @@ import ml_collections
 import numpy as np
 
 from configs import mobile
-from experiments import macro_space
+from experiments import macro_space, watched
 from experiments.lines import Line
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import augment, datasets, input_pipeline
 from lfr_darts_jax.models.spaces import AnyNetwork
-from lfr_darts_jax.runtime import distributed, workdir as workdirs
-from lfr_darts_jax.runtime.metrics import Metrics
+from lfr_darts_jax.runtime import distributed
 from lfr_darts_jax.runtime.paths import write_atomically
-from lfr_darts_jax.runtime.preemption import Preemption
-from lfr_darts_jax.runtime.session import Session
 from lfr_darts_jax.search import budget, plans, pruning
-from lfr_darts_jax.search.search import Search
 from lfr_darts_jax.search.state import SearchState
 from lfr_darts_jax.training.evaluate import evaluate
 
@@ -121,25 +117,18 @@ def run(job: Job, data_dir: str | None, folder: pathlib.Path, channels: int = CH
   jax.config.update("jax_enable_compilation_cache", False)
   config = config_of(job, data_dir, channels)
   dataset, ends = datasets.open_dataset(config), []
-  folder.mkdir(parents=True, exist_ok=True)
-  metrics = Metrics(folder, schema.flatten(config))
-  with Preemption() as preemption:
-    session = Session(config, folder, workdirs.SEARCH, metrics, preemption=preemption)
-    search = Search(config, dataset, session, watch=lambda *end: ends.append(end))
-    search.run()
-    session.stop_clock()
-  metrics.close()
+  searched = watched.go_on(config, dataset, folder, lambda *end: ends.append(end))
   _, network, state = ends[-1]
   plan = plans.make(config)
   alphas = pruning.Pruner(config, plan).mixtures(state)
-  measured = {name: np.array(rows) for name, rows in search.strengths.items()}
+  measured = {name: np.array(rows) for name, rows in searched.strengths.items()}
   layout = plan.stages[-1].layout
   rows = lambda found: [np.round(found[name][0], 5).tolist() for name in layout]
   line = {
     "method": job.method,
     "relaxation": job.relaxation,
     "seed": job.seed,
-    "search_seconds": round(session.clock.seconds, 1),
+    "search_seconds": round(searched.seconds, 1),
     "found": {name: _found(config, plan, measured, name) for name in macro_space.BUDGETS},
     "found_by_alphas": {name: _found(config, plan, alphas, name) for name in macro_space.BUDGETS},
     "strengths": rows(measured),

@@ -34,22 +34,15 @@ class Method:
 
 
 def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
-  """Chance: every cell of the config's plan derived from strengths that are drawn.
+  """Chance: every cell of the config's plan derived from strengths that are drawn, within `search.budget`.
 
-  All genotypes of the search space, whose nodes have two different sources each, are equally probable.
+  Without a budget all genotypes of the search space, whose nodes have two different sources each, are equally probable.
   """
-  rng = np.random.default_rng([seed, 11])
-  operations = tuple(config.search.operations)
-  cells = plans.make(config).cells
-  draw = lambda cell: rng.random((len(cell.candidates), len(operations)))
-  return Genotype(tuple(pruning.derive(cell, draw(cell), operations) for cell in cells))
-
-
-def random_within_budget(config: ml_collections.ConfigDict, seed: int) -> Genotype:
-  """Chance under `search.budget`: the choice within it by strengths that are drawn."""
-  rng, plan, operations = np.random.default_rng([seed, 12]), plans.make(config), tuple(config.search.operations)
+  rng, plan, operations = np.random.default_rng([seed, 11]), plans.make(config), tuple(config.search.operations)
   drawn = {cell.name: rng.random((len(cell.candidates), len(operations))) for cell in plan.cells}
-  return plan.genotype(budget.Budget(config, plan).derive(drawn))
+  if config.search.budget:
+    return plan.genotype(budget.Budget(config, plan).derive(drawn))
+  return plan.genotype([pruning.derive(cell, drawn[cell.name], operations) for cell in plan.cells])
 
 
 def budgeted() -> dict[str, Method]:
@@ -60,7 +53,7 @@ def budgeted() -> dict[str, Method]:
       what, overrides, within = f"within {100 * share:.0f} % of what it chooses", {"plan.name": plan}, (name, share)
       made[f"{name}_{100 * share:.0f}"] = Method(f"{name} {what}", overrides, within=within)
       made[f"random_{name}_{100 * share:.0f}"] = Method(
-        f"chance in the space of {name}, {what}", overrides, random_within_budget, within
+        f"chance in the space of {name}, {what}", overrides, random_genotype, within
       )
   return made
 

@@ -1,7 +1,9 @@
 """Searches for a watcher, who looks into the supernet at the end of every stage, on held-out images."""
 
+from collections.abc import Mapping, Sequence
 import pathlib
 import shutil
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,20 @@ from lfr_darts_jax.search.search import Search, Watch
 from lfr_darts_jax.search_space.genotype import Genotype
 
 
+class Watched(NamedTuple):
+  """What a watched search ends with.
+
+  Attributes:
+    genotype: the derived cells.
+    strengths: see `search.Search`.
+    seconds: of the search, over all processes.
+  """
+
+  genotype: Genotype
+  strengths: Mapping[str, Sequence[Sequence[float]]]
+  seconds: float
+
+
 def search(config: ml_collections.ConfigDict, dataset: Dataset, folder: pathlib.Path, watch: Watch) -> Genotype:
   """A search from the beginning, since what a watcher keeps is kept in this process alone.
 
@@ -28,14 +44,21 @@ def search(config: ml_collections.ConfigDict, dataset: Dataset, folder: pathlib.
     watch: see `search.Search`.
   """
   shutil.rmtree(folder, ignore_errors=True)
-  folder.mkdir(parents=True)
+  return go_on(config, dataset, folder, watch).genotype
+
+
+def go_on(config: ml_collections.ConfigDict, dataset: Dataset, folder: pathlib.Path, watch: Watch) -> Watched:
+  """A search that goes on where it was stopped, for who watches its last stage alone; arguments as of `search`."""
+  folder.mkdir(parents=True, exist_ok=True)
   metrics = Metrics(folder, schema.flatten(config))
   with Preemption() as preemption:
     session = Session(config, folder, workdirs.SEARCH, metrics, preemption=preemption)
-    found = Search(config, dataset, session, watch=watch).run()
+    made = Search(config, dataset, session, watch=watch)
+    found = made.run()
+    session.stop_clock()
   metrics.close()
   jax.clear_caches()
-  return found
+  return Watched(found, made.strengths, session.clock.seconds)
 
 
 def batches(dataset: Dataset, size: int) -> tuple[jax.Array, jax.Array]:
