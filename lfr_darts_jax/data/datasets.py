@@ -11,6 +11,7 @@ from lfr_darts_jax.data import image_folder, tfds
 from lfr_darts_jax.data.decoding import Arrays, Source, decode_all
 from lfr_darts_jax.data.identity import Counts, Identity, by_class, digest, relabelling
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.runtime import paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _folder(config: ml_collections.ConfigDict, streamed: bool) -> Dataset:
   """A folder; of arrays, both splits are decoded, so that a bad file is reported before a search and not after it."""
   data = config.data
   shape = data.image_size, data.image_size, data.channels
-  listing = image_folder.list_folder(pathlib.Path(data.dir))
+  listing = image_folder.list_folder(pathlib.Path(paths.expanded(data.dir)))
   identity = Identity("folder", None, None, listing.class_names, shape, {**listing.counts}, digest(listing.entries()))
   source = listing.source()
   if streamed:
@@ -181,7 +182,8 @@ def _folder(config: ml_collections.ConfigDict, streamed: bool) -> Dataset:
 def _tfds(config: ml_collections.ConfigDict, streamed: bool) -> Dataset:
   """A data set of TFDS, whose test split is not read before the test."""
   data = config.data
-  there = tfds.prepared(data.name, data.dir, data.image_key, data.label_key)
+  folder = data.dir and paths.expanded(data.dir)
+  there = tfds.prepared(data.name, folder, data.image_key, data.label_key)
   height, width, channels = there.shape
   shape: tuple[int, ...] = data.image_size, data.image_size, channels
   if fixed := not streamed and height is not None and width is not None:
