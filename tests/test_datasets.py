@@ -69,6 +69,18 @@ def folder(tmp_path, config):
   return tmp_path
 
 
+def test_the_home_directory_is_expanded(folder, config, monkeypatch):
+  monkeypatch.setenv("HOME", str(folder.parent))
+  config.data.dir = f"~/{folder.name}"
+  assert datasets.open_dataset(config).class_names == ("birds", "cats & dogs")
+  asked = []
+  monkeypatch.setattr(datasets.tfds, "prepared", lambda name, place, *keys: asked.append(place))
+  config.data.update(name="cifar10", dir="~/tfds")
+  with pytest.raises(AttributeError):  # There is nothing of that name.
+    datasets.open_dataset(config)
+  assert asked == [str(folder.parent / "tfds")]
+
+
 def test_folder_is_resized_and_holds_out_a_fifth_whatever_the_seed(folder, config):
   dataset = datasets.open_dataset(config)
   assert dataset.class_names == ("birds", "cats & dogs")
