@@ -217,6 +217,13 @@ def test_version_tells_that_of_jax_too():
   assert re.fullmatch(rf"lfr-darts-jax \S+, jax {re.escape(metadata.version('jax'))}\n", done.stdout)
 
 
+def test_a_terminal_that_knows_ascii_alone_ends_no_run(tmp_path):
+  arguments = command("--mode=draw", "--genotype=DARTS_V2", f"--workdir={tmp_path / 'ü'}")
+  environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+  done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0 and done.stdout.count("\\xfc") == 4, done.stderr
+
+
 def test_without_stdout_the_exit_status_tells(tmp_path):
   told = ["--mode=describe", "--genotype=DARTS_V2"]
   for argument, status in (("--config.network.layers=8", 0), ("--config.network.layers=2", 2)):
