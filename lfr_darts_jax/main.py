@@ -350,6 +350,15 @@ def _flags() -> dict[str, str]:
   }
 
 
+def _answer(text: str) -> None:
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:  # Whoever reads it has seen enough.
+    os._exit(0)
+  except OSError as error:
+    _fail(paths.explain(error), 1)
+
+
 def run() -> None:
   """Entry point of the `lfr-darts` command."""
   sys.stdout = sys.stdout or open(os.devnull, "w")
@@ -359,10 +368,10 @@ def run() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")
   given = {argument.lstrip("-") for argument in sys.argv[1:] if argument.startswith("-")}
   if given & {"h", "?", "help", "helpshort", "helpfull"}:
-    print(usage.usage({name: mode.does for name, mode in MODES.items()}, _flags(), "helpfull" in given))
+    _answer(usage.usage({name: mode.does for name, mode in MODES.items()}, _flags(), "helpfull" in given))
     return
   if "version" in given:
-    print(usage.version())
+    _answer(usage.version())
     return
   jax_setup.set_flags()
   logging.set_verbosity(logging.ERROR)

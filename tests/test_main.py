@@ -211,6 +211,14 @@ def test_help_tells_every_mode_and_flag_and_preset(flag):
   assert fields == (list(schema.FIELDS) if flag == "--helpfull" else [])
 
 
+def test_help_may_be_read_in_part():
+  for end, status, said in (("| :", 0, ""), ("> /dev/full", 1, "lfr-darts: no space left on device; the same command")):
+    line = f"set -o pipefail; {shlex.join(command('--helpfull'))} {end}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status and done.stderr.startswith(said) and "Traceback" not in done.stderr, done.stderr
+    assert bool(done.stderr) == bool(said)
+
+
 def test_version_tells_that_of_jax_too():
   done = call("--version")
   assert done.returncode == 0 and done.stderr == ""
