@@ -45,6 +45,11 @@ def positive(text: str) -> int:
   return int(text)
 
 
+def place(text: str) -> pathlib.Path:
+  """A flag's value that is a path, `~` expanded."""
+  return pathlib.Path(os.path.expanduser(text))
+
+
 def cores(text: str) -> int:
   """A flag's value that is a number of cores which this process has."""
   available = len(os.sched_getaffinity(0))

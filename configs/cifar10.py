@@ -9,6 +9,7 @@ large batches, then 28 channels and 8 cells for 80 epochs.
 """
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax.errors import UsageError
 
 BUDGETS = ("darts", "quarter_hour")
 
@@ -16,7 +17,7 @@ BUDGETS = ("darts", "quarter_hour")
 def get_config(budget: str = "darts"):
   """The defaults, which are DARTS's with the plan of the paper, or what fits into a quarter of an hour."""
   if budget not in BUDGETS:
-    raise ValueError(f"configs/cifar10.py:{budget}; allowed are {', '.join(BUDGETS)}")
+    raise UsageError(f"config: cifar10:{budget}; allowed are {', '.join(BUDGETS)}")
   config = schema.get_config()
   if budget == "quarter_hour":
     config.data.flip = "alternating"

@@ -10,6 +10,7 @@ the same at the smallest size, for a CPU and some dozens of images: to see that 
 """
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax.errors import UsageError
 
 VARIANTS = ("full", "small")
 
@@ -17,7 +18,7 @@ VARIANTS = ("full", "small")
 def get_config(variant: str = "full"):
   """DARTS's network, its augmentation, trained as P-DARTS does: batch 1024, linear decay after warm-up."""
   if variant not in VARIANTS:
-    raise ValueError(f"configs/imagenet.py:{variant}; allowed are {', '.join(VARIANTS)}")
+    raise UsageError(f"config: imagenet:{variant}; allowed are {', '.join(VARIANTS)}")
   config = schema.get_config()
   config.data.update(
     name="imagenet2012",

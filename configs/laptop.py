@@ -11,6 +11,7 @@ cores, after 22 and 20 minutes.
 """
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax.errors import UsageError
 
 SHAPES = {"cifar10": (32, 3), "fashion_mnist": (28, 1)}
 
@@ -18,7 +19,7 @@ SHAPES = {"cifar10": (32, 3), "fashion_mnist": (28, 1)}
 def get_config(name: str = "cifar10"):
   """The config for "cifar10" or "fashion_mnist"."""
   if name not in SHAPES:
-    raise ValueError(f"configs/laptop.py:{name}; allowed are {', '.join(SHAPES)}")
+    raise UsageError(f"config: laptop:{name}; allowed are {', '.join(SHAPES)}")
   config = schema.get_config()
   size, channels = SHAPES[name]
   config.data.update(name=name, image_size=size, channels=channels, search_fraction=0.1)

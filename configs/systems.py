@@ -1,4 +1,4 @@
-"""What other systems propose, on the same supernets and by the same protocol: configs/systems.py:NAME or NAME,laptop.
+"""What other systems propose, on the same supernets and by the same protocol: systems:NAME or systems:NAME,laptop.
 
     python -m lfr_darts_jax.main --config=configs/systems.py:pc_darts --workdir=runs/pc_darts --config.data.dir=DIR
     python -m lfr_darts_jax.main --config=configs/systems.py:pc_darts,laptop --workdir=runs/pc --config.data.dir=DIR
@@ -10,11 +10,10 @@ row what is of its paper and what is ours: of most there is the abstract alone.
 
 from collections.abc import Mapping
 import dataclasses
-import pathlib
-import runpy
 from typing import Any
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax.errors import UsageError
 
 DARTS = schema.DARTS_OPERATIONS
 WITHOUT_NONE = DARTS[1:]
@@ -159,9 +158,8 @@ SYSTEMS = {
 
 def get_config(name: str = "gdas"):
   """The config of a system, in DARTS's size or a laptop's."""
-  name, _, size = name.partition(",")
-  if name not in SYSTEMS or size not in ("", "laptop"):
-    raise ValueError(f"configs/systems.py:{name}; allowed are {', '.join(SYSTEMS)}, each alone or with ,laptop")
-  laptop = pathlib.Path(__file__).with_name("laptop.py")
-  config = runpy.run_path(str(laptop))["get_config"]() if size else schema.get_config()
-  return schema.unflatten({**schema.flatten(config), **SYSTEMS[name].overrides})
+  system, _, size = name.partition(",")
+  if system not in SYSTEMS or size not in ("", "laptop"):
+    raise UsageError(f"config: systems:{name}; allowed are {', '.join(SYSTEMS)}, each alone or with ,laptop")
+  config = schema.get_config(size or None)
+  return schema.unflatten({**schema.flatten(config), **SYSTEMS[system].overrides})

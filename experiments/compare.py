@@ -15,7 +15,7 @@ import pathlib
 import sys
 import tempfile
 
-from benchmarks.common import Parser
+from benchmarks.common import Parser, place
 from experiments import claims, command, lines, noise, pages, ranking, runner, study as studies
 from experiments.study import Study
 from lfr_darts_jax.errors import UsageError
@@ -85,11 +85,11 @@ def repeat(study: Study, place: str, results: pathlib.Path) -> bool:
 def parse(argv: list[str]) -> argparse.Namespace:
   """The flags."""
   parser = Parser(__doc__)
-  parser.add_argument("--study", type=pathlib.Path, required=True, help="a file with get_study()")
+  parser.add_argument("--study", type=place, required=True, help="a file with get_study()")
   parser.add_argument("--data-dir", help="TFDS's data_dir, or the image folder")
   parser.add_argument("--groups", help=f"which to run, separated by commas; all, and {', '.join(MORE)}, by default")
-  parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/evidence"), help="where the runs lie")
-  parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where lines and tables go")
+  parser.add_argument("--workdir", type=place, default=pathlib.Path("runs/evidence"), help="where the runs lie")
+  parser.add_argument("--results", type=place, default=RESULTS, help="where lines and tables go")
   parser.add_argument("--tables", action="store_true", help="only make the tables anew")
   parser.add_argument("--repeat", metavar="GROUP/METHOD/SEED", help="does one job again from nothing and compares")
   return parser.parse_args(argv)

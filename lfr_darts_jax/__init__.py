@@ -4,13 +4,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from lfr_darts_jax.config import get_config
   from lfr_darts_jax.pipeline import search, train
+  from lfr_darts_jax.runtime.config_file import get_config
   from lfr_darts_jax.runtime.jax_setup import set_flags
   from lfr_darts_jax.training.predictor import load
 
 __all__ = ["get_config", "load", "search", "set_flags", "train"]
-_HOMES = {"get_config": "config", "load": "training.predictor", "set_flags": "runtime.jax_setup", "train": "pipeline"}
+_HOMES = {
+  "get_config": "runtime.config_file",
+  "load": "training.predictor",
+  "set_flags": "runtime.jax_setup",
+  "train": "pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,12 +1,15 @@
 """The schema: default, allowed values and source of every field.
 
-The defaults are DARTS's protocol on CIFAR-10, with the plan of the paper; the note says what is ours. `PRESETS` and the
-files under `configs/` hold overrides only.
+The defaults are DARTS's protocol on CIFAR-10, with the plan of the paper; the note says what is ours. Presets, the files
+under `configs/`, hold overrides only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import inspect
+import pathlib
 import re
+import runpy
 from typing import Any
 
 import ml_collections
@@ -253,44 +256,30 @@ FIELDS: dict[str, Field] = {
 # fmt: on
 
 
-# Overrides of the defaults. Digits run anywhere in minutes, and are what the command line does where it is told nothing.
-PRESETS: dict[str, dict[str, Any]] = {
-  "cifar10": {},
-  "digits": {
-    "data.name": "digits",
-    "data.image_size": 8,
-    "data.channels": 1,
-    "data.flip": "none",
-    "data.crop_padding": 1,
-    "plan.derived_copies": 1,
-    "plan.searched_copies": 1,
-    "search.epochs": 6,
-    "search.batch_size": 32,
-    "search.channels": 8,
-    "search.nodes": 3,
-    "search.steps_per_chunk": 20,
-    "search.alpha_learning_rate": None,
-    "network.channels": 16,
-    "network.layers": 5,
-    "train.epochs": 40,
-    "train.batch_size": 32,
-    "train.drop_path": 0.1,
-    "train.cutout": 0,
-  },
-}
+# Under configs/ in a checkout; an installed package has those very files inside it.
+_INSIDE = pathlib.Path(__file__).with_name("configs")
+PRESETS = _INSIDE if _INSIDE.is_dir() else pathlib.Path(__file__).parents[1] / "configs"
 
 
-def get_config(preset: str = "cifar10") -> ml_collections.ConfigDict:
-  """A config of its own: a preset, under the name that config files use for theirs.
+def presets() -> dict[str, pathlib.Path]:
+  """The files of the presets, by name."""
+  return {path.stem: path for path in sorted(PRESETS.glob("*.py"))}
+
+
+def get_config(preset: str | None = None) -> ml_collections.ConfigDict:
+  """A config of its own: the defaults, or a preset, under the name that config files use for theirs.
 
   Args:
-    preset: "cifar10", the defaults, or "digits".
+    preset: such as "digits", or "cifar10:quarter_hour" for one that has variants; None for the defaults.
 
   Raises:
-    UsageError: where there is no such preset.
+    UsageError: where there is no such preset or variant.
   """
-  if preset not in PRESETS:
-    raise UsageError(f"preset: {short(preset)}; allowed are {', '.join(PRESETS)}")
+  if preset is not None:
+    name, colon, variant = preset.partition(":")
+    if name not in presets():
+      raise UsageError(f"config: {short(preset)}; allowed are {', '.join(presets())}")
+    return of_file(presets()[name], variant if colon else None)
   config = ml_collections.ConfigDict()
   for name, field in FIELDS.items():
     *groups, leaf = name.split(".")
@@ -301,9 +290,26 @@ def get_config(preset: str = "cifar10") -> ml_collections.ConfigDict:
       node = node[group]
     # A placeholder takes None and values of its kind, whichever of them it has.
     node[leaf] = config_dict.placeholder(field.kind) if field.optional else field.default
-    if (value := PRESETS[preset].get(name, field.default)) is not None:
-      node[leaf] = value
+    if field.default is not None:
+      node[leaf] = field.default
   return config.lock()
+
+
+def of_file(path: pathlib.Path, variant: str | None = None) -> ml_collections.ConfigDict:
+  """What the `get_config()` of a Python file returns, which is given the variant where there is one.
+
+  Raises:
+    UsageError: where it has no such function, or one that knows no variants or returns something else.
+  """
+  get = runpy.run_path(str(path)).get("get_config")
+  if not callable(get):
+    raise UsageError(f"config: {path} has no get_config(); allowed is a Python file with one")
+  if variant is not None and not inspect.signature(get).parameters:
+    raise UsageError(f"config: {short(f'{path.stem}:{variant}')}; allowed is {path.stem} alone, which has no variants")
+  config = get() if variant is None else get(variant)
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UsageError(f"config: {path}: get_config() returns {short(config)}; allowed is a ConfigDict")
+  return config
 
 
 def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -322,10 +328,10 @@ def _lists(value: Any) -> Any:
 
 
 def unflatten(flat: dict[str, Any]) -> ml_collections.ConfigDict:
-  """The config that `flatten` made a flat one of.
+  """The config that `flatten` made a flat one of; whether its fields go together is left to `validate`.
 
   Raises:
-    UsageError: see `validate`.
+    UsageError: for the first field that is unknown, of a wrong type or out of range.
   """
   for name, value in flat.items():
     check_name(name)
@@ -338,7 +344,6 @@ def unflatten(flat: dict[str, Any]) -> ml_collections.ConfigDict:
       node = node[group]
     with node.ignore_type():
       node[leaf] = _tuples(value)
-  validate(config)
   return config
 
 
@@ -358,6 +363,8 @@ ADDED = (
   "data.labels",
   "data.train_split",
   "data.test_split",
+  "data.image_key",
+  "data.label_key",
   "plan.window",
   "train.ema",
   "search.gate",
@@ -437,8 +444,23 @@ def check_name(name: str) -> None:
   raise UsageError(f"config.{name}: unknown field; allowed are {', '.join(known)}")
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
-  """Checks every field, and those that depend on each other.
+PHASES = ("search", "train")
+# Beginnings of the names of fields that the test of a trained network uses, and of those that decide its cost.
+_TESTED = ("name", "dir", "labels", "image_key", "label_key", "loading", "workers", "test_view", "skip_bad_files")
+_SPLIT = ("split_seed", "train_split", "test_split", "validation_fraction")
+TEST_FIELDS = tuple(f"data.{name}" for name in (*_TESTED, *_SPLIT))
+COST_FIELDS = ("space.", "data.image_size", "data.channels", "data.num_classes", "network.", "train.auxiliary_weight")
+
+
+def validate(
+  config: ml_collections.ConfigDict, phases: Sequence[str] = PHASES, fields: tuple[str, ...] = ("",)
+) -> None:
+  """Checks the fields that are used, and those that depend on each other.
+
+  Args:
+    config: the config.
+    phases: of a run that it is for.
+    fields: beginnings of the names of the fields that are used.
 
   Raises:
     UsageError: for the first field that is unknown, missing, of a wrong type or out of range.
@@ -447,10 +469,14 @@ def validate(config: ml_collections.ConfigDict) -> None:
   for name in flat:
     check_name(name)
   for name, field in FIELDS.items():
+    if not name.startswith(fields):
+      continue
     if name not in flat:
       raise UsageError(f"config.{name}: missing; allowed are {field.allowed}")
     _check_value(name, flat[name])
-  _validate_together(config)
+  for name, wrong, allowed in _together(config, phases):
+    if wrong and name.startswith(fields):
+      raise UsageError(f"config.{name}: {short(flat[name])}; allowed {allowed}")
 
 
 def _check_value(name: str, value: Any) -> None:
@@ -479,8 +505,11 @@ OF_CELLS = {
 }
 
 
-def _validate_together(config: ml_collections.ConfigDict) -> None:
-  """Checks the fields that depend on each other: in every row a field, whether it is wrong, and what is allowed."""
+def _together(config: ml_collections.ConfigDict, phases: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+  """What fields that depend on each other are held to in these phases: a field, whether it is wrong, and what is allowed.
+
+  Rows of a phase may count on fields that are each for itself valid.
+  """
   data, search, network, train = config.data, config.search, config.network, config.train
   folder, digits, streamed = data.name == "folder", data.name == "digits", data.loading == "stream"
   plan, mobile, inception = config.plan.name, config.space.name == "mobile", data.augmentation == "inception"
@@ -488,11 +517,10 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
   because = lambda name: f"as config.{name} is {config[name.split('.')[0]][name.split('.')[1]]}"
   on_device = f"{because('data.loading')}, where all images have one size already"
   no_features, colours = f"is None, {because('data.name')}, which has no features", f"is 0, {because('data.loading')}"
-  flat = flatten(config)
-  fewest, labelled = "are 5 or more, one for every cell of the plan", f"is None, {because('data.name')}"
+  no_groups, fewest = f"is None, {because('network.activation')}", "are 5 or more, one for every cell of the plan"
+  flat, labelled = flatten(config), f"is None, {because('data.name')}"
   # fmt: off
-  rows: list[tuple[str, Any, str]] = [
-    ("search.min_learning_rate", search.min_learning_rate > search.learning_rate, f"are numbers up to config.search.learning_rate, {search.learning_rate}"),
+  yield from [
     ("data.dir", folder and not data.dir, "is a folder that holds train/<class>/*, or <class>/*, as config.data.name is folder"),
     ("data.labels", not folder and data.labels is not None, labelled),
     ("data.train_split", digits and data.train_split is not None, labelled),
@@ -507,29 +535,40 @@ def _validate_together(config: ml_collections.ConfigDict) -> None:
     ("data.flip", streamed and data.flip == "alternating", f"are random, none, {because('data.loading')}"),
     ("data.jitter", not streamed and data.jitter, f"{colours}, where colours stay"),
     ("data.hue", not streamed and data.hue, f"{colours}, where colours stay"),
-    ("search.partial_channels", search.channels % search.partial_channels, f"are divisors of config.search.channels, {search.channels}"),
-    ("search.partial_channels", search.partial_channels > 1 and search.gate == "sigmoid", f"is 1, {because('search.gate')}, whose weights say nothing of what passes by"),
-    ("search.channel_choice", search.channel_choice != "first" and search.partial_channels == 1, f"is first, {because('search.partial_channels')}"),
-    ("search.costs", not search.costs and "latency" in dict(search.budget), "is a file that benchmarks/latency.py wrote, as config.search.budget has latency"),
-    ("search.price_rate", search.price_rate and not search.budget, "is 0, as config.search.budget is ()"),
-    ("search.measured_batches", search.measured_batches and not mobile, f"is 0, {because('space.name')}"),
-    ("search.budget", search.budget and plan == "pdarts", f"is (), {because('plan.name')}, which bounds skip_connects instead"),
-    ("search.budget", search.budget and config.prune.edge_threshold, f"is (), {because('prune.edge_threshold')}"),
-    ("plan.name", mobile and plan not in CHAIN_PLANS, f"are {', '.join(CHAIN_PLANS)}, {because('space.name')}"),
-    ("plan.name", not mobile and plan == "per_section", f"are lfr_darts, darts, pdarts, joint, per_layer, {because('space.name')}"),
-    ("search.gate", mobile and search.gate == "gumbel", f"is another, {because('space.name')}: the batch norm behind a sampled layer hides its scale, so that no gradient reaches its alphas; sampled is meant for chains"),
-    *((name, mobile and flat[name] != value, f"is {value}, {because('space.name')}") for name, value in OF_CELLS.items()),
-    ("search.layer_alignment", search.layer_alignment and config.plan.name == "lfr_darts" and config.plan.searched_copies < 2, f"is 0, {because('plan.searched_copies')} and one layer has nothing to agree with"),
-    ("search.layer_alignment", search.layer_alignment and config.plan.name == "per_layer", f"is 0, {because('plan.name')}, where no layers share alphas"),
-    ("search.layers", plan in ("joint", "per_layer") and not mobile and search.layers < 5, fewest),
-    ("network.batch_norm_group", group and network.activation == "lif", f"is None, {because('network.activation')}"),
-    ("network.batch_norm_group", group and searched % group, f"are divisors of config.search.batch_size, {searched}"),
-    ("network.batch_norm_group", group and trained % group, f"are divisors of config.train.batch_size, {trained}"),
-    ("train.cutout", train.cutout > 2 * data.image_size, f"are at most twice config.data.image_size, {data.image_size}"),
-    ("train.warmup_epochs", train.warmup_epochs >= train.epochs, f"are fewer than config.train.epochs, {train.epochs}"),
   ]
+  if phases:
+    yield from [
+      ("network.batch_norm_group", group and network.activation == "lif", no_groups),
+      *((name, mobile and flat[name] != value, f"is {value}, {because('space.name')}") for name, value in OF_CELLS.items()),
+    ]
+  if "search" in phases:
+    yield from [
+      ("search.min_learning_rate", search.min_learning_rate > search.learning_rate, f"are numbers up to config.search.learning_rate, {search.learning_rate}"),
+      ("search.partial_channels", search.channels % search.partial_channels, f"are divisors of config.search.channels, {search.channels}"),
+      ("search.partial_channels", search.partial_channels > 1 and search.gate == "sigmoid", f"is 1, {because('search.gate')}, whose weights say nothing of what passes by"),
+      ("search.channel_choice", search.channel_choice != "first" and search.partial_channels == 1, f"is first, {because('search.partial_channels')}"),
+      ("search.costs", not search.costs and "latency" in dict(search.budget), "is a file that benchmarks/latency.py wrote, as config.search.budget has latency"),
+      ("search.price_rate", search.price_rate and not search.budget, "is 0, as config.search.budget is ()"),
+      ("search.measured_batches", search.measured_batches and not mobile, f"is 0, {because('space.name')}"),
+      ("search.budget", search.budget and plan == "pdarts", f"is (), {because('plan.name')}, which bounds skip_connects instead"),
+      ("search.budget", search.budget and config.prune.edge_threshold, f"is (), {because('prune.edge_threshold')}"),
+      ("plan.name", mobile and plan not in CHAIN_PLANS, f"are {', '.join(CHAIN_PLANS)}, {because('space.name')}"),
+      ("plan.name", not mobile and plan == "per_section", f"are lfr_darts, darts, pdarts, joint, per_layer, {because('space.name')}"),
+      ("search.gate", mobile and search.gate == "gumbel", f"is another, {because('space.name')}: the batch norm behind a sampled layer hides its scale, so that no gradient reaches its alphas; sampled is meant for chains"),
+      ("search.layer_alignment", search.layer_alignment and plan == "lfr_darts" and config.plan.searched_copies < 2, f"is 0, {because('plan.searched_copies')} and one layer has nothing to agree with"),
+      ("search.layer_alignment", search.layer_alignment and plan == "per_layer", f"is 0, {because('plan.name')}, where no layers share alphas"),
+      ("search.layers", plan in ("joint", "per_layer") and not mobile and search.layers < 5, fewest),
+      ("network.batch_norm_group", group and searched % group, f"are divisors of config.search.batch_size, {searched}"),
+    ]
+  if "train" in phases:
+    yield from [
+      ("network.batch_norm_group", group and trained % group, f"are divisors of config.train.batch_size, {trained}"),
+      ("train.cutout", train.cutout > 2 * data.image_size, f"are at most twice config.data.image_size, {data.image_size}"),
+      ("train.warmup_epochs", train.warmup_epochs >= train.epochs, f"are fewer than config.train.epochs, {train.epochs}"),
+    ]
+  if {"search", "train"} <= {*phases} and not mobile:
+    yield from [
+      ("network.layers", plan in ("lfr_darts", "joint") and network.layers < 5, fewest),
+      ("network.layers", plan == "per_layer" and network.layers != search.layers, f"is config.search.layers, {search.layers}, since every layer has a cell of its own"),
+    ]
   # fmt: on
-  for name, wrong, allowed in rows:
-    if wrong:
-      group_name, leaf = name.split(".")
-      raise UsageError(f"config.{name}: {short(config[group_name][leaf])}; allowed {allowed}")

@@ -128,7 +128,6 @@ def steps(config: ml_collections.ConfigDict, devices: Devices, genotype: Genotyp
   """The programs of a job."""
   images = TRAIN_IMAGES.get(config.data.name) or datasets.open_dataset(config).train_images
   if genotype is None:
-    plans.check_network(config)
     plan = plans.make(config)
     for index in range(len(plan.stages)):
       yield search_step(config, index, devices, images)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
@@ -19,24 +20,25 @@ from ml_collections import config_flags
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import RunError, UsageError, one_line, short
-from lfr_darts_jax.runtime import deviceless, jax_setup, paths, workdir as workdirs
+from lfr_darts_jax.runtime import config_file, deviceless, jax_setup, paths, usage, workdir as workdirs
 from lfr_darts_jax.runtime.preemption import Interrupted
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.genotype import Genotype
 
 PROGRAM = "python -m lfr_darts_jax.main"
-CONFIG_HELP = "Config file; config.FIELD overrides one field. Default: the workdir's config, or else the digits job."
 
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-  """What a mode uses; other flags are refused.
+  """What a mode does and uses; other flags are refused.
 
   Attributes:
+    does: one line of it.
     flags: those that some modes use and others don't.
     fields: the config fields that may be overridden, or beginnings of their names.
   """
 
+  does: str
   flags: tuple[str, ...] = ()
   fields: tuple[str, ...] = ()
 
@@ -44,22 +46,32 @@ class Mode:
 OPTIONAL = tuple(name for name, field in schema.FIELDS.items() if field.optional)
 NONES = frozenset(f"config.{name}=None" for name in OPTIONAL)
 PROCESSES = ("distributed", "coordinator", "num_processes", "process_id")
-_TESTED = ("name", "dir", "labels", "image_key", "label_key", "loading", "workers", "test_view", "skip_bad_files")
-_SPLIT = ("split_seed", "train_split", "test_split", "validation_fraction")
-TEST_FIELDS = tuple(f"data.{name}" for name in (*_TESTED, *_SPLIT))
-COST_FIELDS = ("data.image_size", "data.channels", "data.num_classes", "network.", "train.auxiliary_weight")
 MODES = {
-  "run": Mode(("genotype", "config", *PROCESSES), ("",)),
-  "search": Mode(("config", *PROCESSES), ("",)),
-  "train": Mode(("genotype", "config", *PROCESSES), ("",)),
-  "evaluate": Mode(PROCESSES, TEST_FIELDS),
-  "describe": Mode(("genotype", "config"), COST_FIELDS),
-  "estimate": Mode(("genotype", "config", "device"), ("",)),
-  "report": Mode(),
-  "draw": Mode(("genotype",)),
+  "run": Mode(
+    "Searches, trains, tests, writes the page; continues where it stopped. The default.",
+    ("genotype", "config", *PROCESSES),
+    ("",),
+  ),
+  "search": Mode("Searches alone.", ("config", *PROCESSES), ("",)),
+  "train": Mode(
+    "Trains the network of --genotype, or of the workdir's, and tests it.", ("genotype", "config", *PROCESSES), ("",)
+  ),
+  "evaluate": Mode(
+    "Tests the workdir's trained network, on --config.data.dir where that is given.", PROCESSES, schema.TEST_FIELDS
+  ),
+  "describe": Mode(
+    "Counts parameters and multiply-adds of --genotype's network; needs no data.",
+    ("genotype", "config"),
+    schema.COST_FIELDS,
+  ),
+  "estimate": Mode("Estimates time and memory of a run on --device.", ("genotype", "config", "device"), ("",)),
+  "report": Mode("Writes the page of the workdir's run anew, at any time."),
+  "draw": Mode("Draws the cells of --genotype, or of the workdir's.", ("genotype",)),
 }
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; the same command continues it.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Directory of the run, or a URL such as gs://BUCKET/RUN; the same command continues it."
+)
 _MODE = flags.DEFINE_enum("mode", "run", list(MODES), "What to do.")
 _GENOTYPE = flags.DEFINE_string(
   "genotype", None, f"A genotype's FILE, FILE:NAME, text, or {', '.join(formats.BUILT_IN)}; in place of the search."
@@ -100,7 +112,7 @@ def main(argv: Sequence[str]) -> None:
   if mode == "estimate":
     from lfr_darts_jax import estimate
 
-    schema.validate(config)
+    schema.validate(config, schema.PHASES if given is None else ("train",))
     found = estimate.estimate(config, _DEVICE.value, given)
     print(estimate.table(found), json.dumps(found), sep="\n")
     return
@@ -168,57 +180,64 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> 
     What is left: the program's name, and arguments that are no flags.
 
   Raises:
-    UsageError: where a flag is unknown or has a wrong value, or the config file can't be run.
+    UsageError: where a flag is unknown or has a wrong value, or there is no such config.
   """
   try:
     argv = [argv[0], *values.read_flags_from_files(list(argv[1:]))]
   except flags.Error as error:
     raise UsageError(str(error)) from None
   given = [argument.lstrip("-").partition("=") for argument in argv[1:] if argument.startswith("-")]
-  names = [name for name, _, _ in given]
-  for name, _, value in given:
+  for name, _, _ in given:
     if name.startswith("config."):
       schema.check_name(name.removeprefix("config."))
-      if "config" in names[names.index(name) :]:
-        raise UsageError(f"config: stands behind {name}; allowed is in front of every config.FIELD")
-    path = value.partition(":")[0]
-    if name == "config" and path and not os.path.isfile(path):
-      raise UsageError(f"config: {path} is not there; allowed is a Python file with get_config()")
   # ml_collections reads "None" for no field of numbers.
   last = {name: value for name, _, value in given}
   unset = [name for name in OPTIONAL if last.get(f"config.{name}") == "None"]
-  argv = [argument for argument in argv if argument.lstrip("-") not in NONES]
-  config = None if "config" in names else _of_workdir(argv) or schema.get_config("digits")
-  settings: dict[str, Any] = {"help_string": CONFIG_HELP, "flag_values": values, "sys_argv": list(argv)}
+  config, argv = _config([argument for argument in argv if argument.lstrip("-") not in NONES])
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # An odd escape in a value is worth no second line.
       # Defining it reads the arguments too.
-      if config is None:
-        config_flags.DEFINE_config_file("config", None, **settings)
-      else:
-        config_flags.DEFINE_config_dict("config", config, **settings)
+      config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=list(argv))
       rest = values(argv)
-  except Exception as error:  # Whatever a config file does, a user gets one line.
+  except Exception as error:  # Of whatever ml_collections makes of a value, a user gets one line.
     raise UsageError(_flag_error(error, argv)) from None
-  if not isinstance(values.config, ml_collections.ConfigDict):
-    raise UsageError("config: can't be read; allowed is a Python file whose get_config() returns a ConfigDict")
   for name in unset:
     values.config.update_from_flattened_dict({name: None})
   if "mode" in values:
-    _check_used(values.mode, names)
+    _check_used(values.mode, [name for name, _, _ in given])
   return rest
 
 
-def _of_workdir(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
-  """The config of the work directory that a command line names, None where there is none."""
-  names, told = flags.FlagValues(), [argument for argument in argv[1:] if not re.match("--?config[.]", argument)]
-  flags.DEFINE_string("workdir", None, "", flag_values=names)
-  with contextlib.suppress(flags.Error):
-    names([argv[0], *told], known_only=True)
-    if names.workdir is not None and (paths.path(names.workdir) / workdirs.CONFIG).exists():
-      return workdirs.load_config(paths.path(names.workdir))
-  return None
+def _config(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, list[str]]:
+  """The config that a command line starts from, and the command line without the flag that names it."""
+  (name,), rest = _told(argv, "config")
+  (mode, workdir), _ = _told(argv, "mode", "workdir")
+  if name is not None:
+    try:
+      return config_file.get_config(name), rest
+    except UsageError:
+      raise
+    except Exception as error:  # Whatever a config file does, a user gets one line.
+      raise UsageError(f"config: {name}: {type(error).__name__}: {error}") from None
+  # A mode that uses no field is not refused for a file that it does not read.
+  used = mode not in MODES or MODES[mode].fields
+  if used and workdir is not None and (paths.path(workdir) / workdirs.CONFIG).exists():
+    return workdirs.load_config(paths.path(workdir)), rest
+  return schema.get_config("digits"), rest
+
+
+def _told(argv: Sequence[str], *names: str) -> tuple[list[str | None], list[str]]:
+  """The values of some flags, whatever stands beside them, and the command line without these."""
+  values = flags.FlagValues()
+  values.set_gnu_getopt(True)
+  for name in names:
+    flags.DEFINE_string(name, None, "", flag_values=values)
+  try:
+    rest = values(list(argv), known_only=True)
+  except flags.Error as error:
+    raise UsageError(str(error)) from None
+  return [values[name].value for name in names], rest
 
 
 def _check_used(name: str, given: Sequence[str]) -> None:
@@ -235,7 +254,7 @@ def _check_used(name: str, given: Sequence[str]) -> None:
 
 
 def _flag_error(error: Exception, argv: Sequence[str]) -> str:
-  """What to say for an error of absl, ml_collections or a config file."""
+  """What to say for an error of absl or ml_collections."""
   text = str(error)
   for name, field in schema.FIELDS.items():
     before, flag, value = text.partition(f"flag --config.{name}=")
@@ -244,8 +263,7 @@ def _flag_error(error: Exception, argv: Sequence[str]) -> str:
     if isinstance(error, (RecursionError, MemoryError)) and field.kind is tuple:
       if any(a.lstrip("-").startswith(f"config.{name}") for a in argv):
         return f"config.{name}: nested too deeply; allowed are {field.allowed}"
-  # ml_collections passes on the whole traceback of a config file's own error.
-  return text.strip().splitlines()[-1] if "Traceback" in text else text or type(error).__name__
+  return text or type(error).__name__
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -318,8 +336,43 @@ def _report(error: BaseException, status: int, text: str = "") -> None:
   _fail(text or str(error), status)
 
 
+def _flags() -> dict[str, str]:
+  """What every flag does."""
+  own = (_WORKDIR, _GENOTYPE, _DEVICE, _DISTRIBUTED, _COORDINATOR, _NUM_PROCESSES, _PROCESS_ID, _DEBUG)
+  return {
+    "--mode=MODE": "What to do, see above.",
+    "--config=NAME": "A preset, a Python file with get_config(), or JSON such as a run's config.json. Without it, the "
+    "workdir's config, or else digits.",
+    "--config.FIELD=VALUE": "Overrides a field of the config.",
+    **{f"--{holder.name}": flags.FLAGS[holder.name].help or "" for holder in own},
+    "--help, --helpfull": "This; the same with every field of the config.",
+    "--version": "Name and versions.",
+  }
+
+
+def _answer(text: str) -> None:
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:  # Whoever reads it has seen enough.
+    os._exit(0)
+  except OSError as error:
+    _fail(paths.explain(error), 1)
+
+
 def run() -> None:
   """Entry point of the `lfr-darts` command."""
+  sys.stdout = sys.stdout or open(os.devnull, "w")
+  sys.stderr = sys.stderr or open(os.devnull, "w")
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    # Names of classes and files may hold what the terminal can't show.
+    sys.stdout.reconfigure(errors="backslashreplace")
+  given = {argument.lstrip("-") for argument in sys.argv[1:] if argument.startswith("-")}
+  if given & {"h", "?", "help", "helpshort", "helpfull"}:
+    _answer(usage.usage({name: mode.does for name, mode in MODES.items()}, _flags(), "helpfull" in given))
+    return
+  if "version" in given:
+    _answer(usage.version())
+    return
   jax_setup.set_flags()
   logging.set_verbosity(logging.ERROR)
   app.run(_guarded, flags_parser=_parse_flags)

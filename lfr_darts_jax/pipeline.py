@@ -15,12 +15,13 @@ import msgspec
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import datasets, identity, input_pipeline
 from lfr_darts_jax.data.identity import Identity
-from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.errors import UsageError, one_line
 from lfr_darts_jax.models import cost
 from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.report import drawing, misclassified, page, run_data
 from lfr_darts_jax.runtime import distributed, jax_setup, json_io, metrics, paths, workdir as workdirs
 from lfr_darts_jax.runtime.distributed import Devices, broadcast_from_primary
+from lfr_darts_jax.runtime.optional import optional
 from lfr_darts_jax.runtime.paths import Path
 from lfr_darts_jax.runtime.preemption import Preemption
 from lfr_darts_jax.runtime.progress import Progress, duration
@@ -31,12 +32,12 @@ from lfr_darts_jax.search.search import Search
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.genotype import Genotype
 from lfr_darts_jax.training import predictor, result as results
+from lfr_darts_jax.training.evaluate import Evaluation
 from lfr_darts_jax.training.result import Result
 from lfr_darts_jax.training.train import Training, check_batch_size
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 FROM_PYTHON = "(called from Python)"
-PHASES = "search", "train"
 Given: TypeAlias = Genotype | Mapping[str, Any] | Path | str
 NOT_COMPARED = (
   "the data can't be compared with those that this directory was begun with: an earlier version did not write them down"
@@ -61,7 +62,7 @@ def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: s
     Interrupted: after SIGINT or SIGTERM; the same call continues.
     Collapsed: see `search.stop_on_collapse`.
   """
-  with _open(config, workdir, command) as job:
+  with _open(config, workdir, command, ("search",)) as job:
     return job.search()
 
 
@@ -83,8 +84,9 @@ def train(
     UsageError: for wrong input.
     Interrupted: after SIGINT or SIGTERM; the same call continues.
   """
+  given = formats.as_genotype(genotype)
   with _open(config, workdir, command, ("train",)) as job:
-    job.set_genotype(formats.as_genotype(genotype))
+    job.set_genotype(given)
     return job.train()
 
 
@@ -92,16 +94,17 @@ def run(
   config: ml_collections.ConfigDict, workdir: str | Path, genotype: Given | None = None, *, command: str = FROM_PYTHON
 ) -> dict[str, Any]:
   """Searches, trains and tests; returns what `result.json` holds. A given genotype takes the place of the search."""
-  with _open(config, workdir, command, PHASES if genotype is None else ("train",)) as job:
-    if genotype is not None:
-      job.set_genotype(formats.as_genotype(genotype))
+  given = None if genotype is None else formats.as_genotype(genotype)
+  with _open(config, workdir, command, schema.PHASES if given is None else ("train",)) as job:
+    if given is not None:
+      job.set_genotype(given)
     job.search()
     return job.train()
 
 
 def describe(config: ml_collections.ConfigDict, genotype: Given) -> dict[str, int]:
   """Cost of a genotype's final network, without data or training: see `cost.describe`, and its `layers`."""
-  schema.validate(config)
+  schema.validate(config, (), schema.COST_FIELDS)
   network = final_network(config, formats.as_genotype(genotype))
   shape = (config.data.image_size, config.data.image_size, config.data.channels)
   return {**cost.describe(network, shape), "layers": len(network.layout)}
@@ -123,7 +126,7 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
   workdir = paths.path(workdir)
   trained = predictor.load(workdir)
   config = config or trained.config
-  schema.validate(config)
+  schema.validate(config, (), schema.TEST_FIELDS)
   devices = distributed.all_devices()
   devices.check("train.batch_size", trained.config.train.batch_size, None)
   test, data = datasets.open_test(config, trained.class_names)
@@ -151,7 +154,7 @@ def _compare_tested(
     print(NOT_COMPARED, file=sys.stderr, flush=True)
     return
   changed = "; ".join(identity.differences(before, data))
-  here, there = (os.path.realpath(os.path.expanduser(its.data.dir or "")) for its in (config, trained))
+  here, there = (os.path.realpath(paths.expanded(its.data.dir or "")) for its in (config, trained))
   if changed and data.held_out and (data.source, here) == (before.source, there):
     raise UsageError(
       f"config.data.dir: {config.data.dir} has changed since the training ({changed}), so that images of it that were "
@@ -163,12 +166,15 @@ def _compare_tested(
 
 @contextlib.contextmanager
 def _open(
-  config: ml_collections.ConfigDict, workdir: str | Path, command: str, phases: Sequence[str] = PHASES
+  config: ml_collections.ConfigDict, workdir: str | Path, command: str, phases: Sequence[str]
 ) -> Iterator["_Job"]:
-  schema.validate(config)
   workdir = paths.path(workdir)
+  # What is searched already is held to nothing that a search needs.
+  if broadcast_from_primary((workdir / workdirs.GENOTYPE).exists):
+    phases = [phase for phase in phases if phase != "search"]
+  schema.validate(config, phases)
   with workdirs.locked(workdir):
-    yield _Job(config, workdir, command, phases=phases)
+    yield _Job(config, workdir, command, phases)
 
 
 class _Job:
@@ -179,14 +185,14 @@ class _Job:
     config: ml_collections.ConfigDict,
     workdir: Path,
     command: str,
+    phases: Sequence[str],
     devices: Devices | None = None,
     dataset: datasets.Dataset | None = None,
     preemption: Preemption | None = None,
     name: str = "",
-    phases: Sequence[str] = PHASES,
   ):
     jax_setup.enable_cache()
-    self._config, self._workdir, self._command = config, workdir, command
+    self._config, self._workdir, self._command, self._phases = config, workdir, command, phases
     self._devices = devices or distributed.all_devices()
     for phase in phases:
       size = config[phase].batch_size
@@ -194,10 +200,12 @@ class _Job:
     broadcast_from_primary(self._check)
     self._dataset = dataset or datasets.open_dataset(config)
     broadcast_from_primary(self._compare_data)
-    check_batch_size(config, self._dataset.train_images)
+    if "train" in phases:
+      check_batch_size(config, self._dataset.train_images)
     for line in () if dataset else self._dataset.notes:
       print(line, flush=True)
-    self._metrics, self._progress = metrics.Metrics(self._workdir, schema.flatten(config)), Progress(name)
+    self._progress = Progress(name)
+    self._metrics = metrics.Metrics(self._workdir, schema.flatten(config), self._progress.say)
     self._preemption = preemption or Preemption()
 
   def _check(self) -> None:
@@ -246,8 +254,9 @@ class _Job:
     broadcast_from_primary(lambda: workdirs.claim(self._workdir, flat, data, self._command))
 
   def _write_genotype(self, genotype: Genotype) -> None:
-    for name, figure in drawing.pictures(genotype.cells).items():
-      self._metrics.write_image(f"cells/{name}", drawing.render(figure, "png"))
+    with optional("the cells drawn in TensorBoard", self._progress.say):
+      for name, figure in drawing.pictures(genotype.cells).items():
+        self._metrics.write_image(f"cells/{name}", drawing.render(figure, "png"))
     self._metrics.close()
     path = self._workdir / workdirs.GENOTYPE
     broadcast_from_primary(lambda: paths.write_atomically(path, genotype.to_json()))
@@ -256,7 +265,9 @@ class _Job:
     """Searches, unless there is a genotype; stops before anything is trained on a search that has collapsed."""
     found = self._genotype()
     if found is None:
-      plans.check_network(self._config)
+      if "train" in self._phases:  # What could not be trained is not searched.
+        plan = plans.make(self._config)
+        final_network(self._config, plan.genotype(plan.cells))
       found = self._search() if self._config.search.num_seeds == 1 else self._search_with_seeds()
     diagnostics.stop_if_collapsed(self._config.search, self._findings())
     return found
@@ -290,16 +301,13 @@ class _Job:
     config.seed, config.search.num_seeds = seed, 1
     folder = multi_seed.folder(self._workdir, seed)
     with workdirs.locked(folder):
-      job = _Job(config, folder, self._command, devices, self._dataset, self._preemption, f"seed {seed}")
+      job = _Job(config, folder, self._command, ("search",), devices, self._dataset, self._preemption, f"seed {seed}")
       genotype = job._genotype() or job._search()
       summary = job._summary()
     assert summary
     return multi_seed.Searched(seed, summary["validation_accuracy"], summary["search_seconds"], genotype)
 
   def _search(self) -> Genotype:
-    # What could not be trained is not searched.
-    plan = plans.make(self._config)
-    final_network(self._config, plan.genotype(plan.cells))
     with self._preemption, contextlib.closing(self._metrics):
       session = self._session(workdirs.SEARCH)
       job = Search(self._config, self._dataset, session, self._devices)
@@ -344,8 +352,16 @@ class _Job:
     return msgspec.to_builtins(result)
 
   def _write_page(self) -> str:
+    """Its path; or why there is none, which ends no run."""
+
+    def write() -> str:
+      try:
+        return str(page.write(self._workdir))
+      except Exception as error:
+        return one_line(f"can't be written ({type(error).__name__}: {error})")
+
     with self._progress.waiting("writing the page"):
-      return broadcast_from_primary(lambda: str(page.write(self._workdir)))
+      return broadcast_from_primary(write)
 
   def _test(self, genotype: Genotype, job: Training, state: Any, seconds: float) -> Result:
     """Tests the trained network, and keeps a sample of the images that it got wrong."""
@@ -359,7 +375,7 @@ class _Job:
     step = int(state.step)
     self._metrics.write("test", 0, step, {"test_error": tested.error, "top5_error": tested.top5_error}, step)
     self._metrics.close()
-    broadcast_from_primary(lambda: misclassified.save(self._workdir, test.images, tested, config.seed))
+    broadcast_from_primary(lambda: self._save_mistakes(test, tested))
     costs, summary = describe(config, genotype), self._summary()
     return Result(
       test_error=tested.error,
@@ -380,8 +396,21 @@ class _Job:
       device=jax.devices()[0].device_kind,
       devices=jax.device_count(),
       finished=broadcast_from_primary(lambda: time.strftime("%Y-%m-%d %H:%M:%S %z")),
-      packages={name: metadata.version(name) for name in PACKAGES},
+      packages=_versions(),
     )
+
+  def _save_mistakes(self, test: input_pipeline.Split, tested: Evaluation) -> None:
+    with optional("a sample of wrong images on the page", self._progress.say):
+      misclassified.save(self._workdir, test.images, tested, self._config.seed)
+
+
+def _versions() -> dict[str, str]:
+  """Those of `PACKAGES` that are told, which a build of one's own may not."""
+  found = {}
+  for name in PACKAGES:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      found[name] = metadata.version(name)
+  return found
 
 
 def _outcome(result: Result, page_path: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+from importlib import metadata
 import os
 import pathlib
 import shutil
@@ -14,7 +15,11 @@ CACHE = pathlib.Path(tempfile.gettempdir()) / f"lfr_darts_jax_tests_{os.getuid()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # Compiling is most of what tests do. Like this small programs take a fifth of the time; they differ by rounding alone.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+XLA_FLAGS = "--xla_backend_optimization_level=0"
+# Later ones have but one kind of emitters, and a flag that XLA does not know ends the process.
+if tuple(map(int, metadata.version("jaxlib").split(".")[:3])) < (0, 11, 1):
+  XLA_FLAGS += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
 # Jaxprs fill the heap, and looking through it took a seventh of the time.
 gc.set_threshold(50_000, 20, 50)
 
@@ -35,6 +40,20 @@ from lfr_darts_jax.search_space.cell_spec import CellSpec  # noqa: E402
 
 # Compiles faster than all eight.
 ONE_OF_EACH_KIND = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
+
+
+# From cells to a trained network, at the smallest sizes: what is run with the oldest and the newest packages.
+CORE = (
+  *("cell", "genotype", "network", "pipeline", "plans", "pruning", "relaxation", "search", "train"),
+  *("config", "config_file", "datasets", "metrics", "tfds", "transforms"),
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Marks the tests of `CORE`, but for those that take long."""
+  for item in items:
+    if item.path.stem.removeprefix("test_") in CORE and not any(map(item.get_closest_marker, ("slow", "long"))):
+      item.add_marker("core")
 
 
 @pytest.fixture

@@ -136,7 +136,9 @@ def small(**overrides):
   config.network.channels = 4
   config.train.update(batch_size=64, epochs=1)
   flat = schema.flatten(config)
-  return schema.unflatten({**flat, **overrides})
+  config = schema.unflatten({**flat, **overrides})
+  schema.validate(config)
+  return config
 
 
 def costs_of(config):

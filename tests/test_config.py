@@ -95,9 +95,45 @@ def test_a_config_of_an_earlier_version_is_read_as_it_was_meant():
 
 
 def test_presets_are_named():
-  with pytest.raises(UsageError, match="preset: 'mars'; allowed are cifar10, digits"):
+  with pytest.raises(UsageError, match="config: 'mars'; allowed are cifar10, darts, digits"):
     schema.get_config("mars")
   assert schema.get_config("digits").data.name == "digits" and schema.get_config().train.epochs == 600
+
+
+@pytest.mark.parametrize(
+  "changes,phases,wrong",
+  [
+    ({"network.layers": 3}, ("train",), None),
+    ({"network.layers": 3}, ("search",), None),
+    ({"network.layers": 3}, ("search", "train"), "network.layers"),
+    ({"plan.name": "per_layer", "search.layers": 3, "network.layers": 3}, ("train",), None),
+    ({"search.partial_channels": 3}, ("train",), None),
+    ({"search.partial_channels": 3}, ("search",), "search.partial_channels"),
+    ({"train.warmup_epochs": 600}, ("search",), None),
+    ({"train.warmup_epochs": 600}, ("train",), "train.warmup_epochs"),
+    ({"network.batch_norm_group": 48}, ("train",), None),  # A divisor of 96, but not of 64.
+    ({"network.batch_norm_group": 48}, ("search",), "network.batch_norm_group"),
+    ({"network.batch_norm_group": 8, "network.activation": "lif"}, ("train",), "network.batch_norm_group"),
+    ({"data.name": "folder"}, ("train",), "data.dir"),
+    ({"data.name": "folder"}, (), "data.dir"),
+  ],
+)
+def test_a_phase_is_held_to_what_it_needs(changes, phases, wrong):
+  config = schema.unflatten(changes)
+  if wrong is None:
+    schema.validate(config, phases)
+  else:
+    with pytest.raises(UsageError, match=rf"config\.{wrong}: "):
+      schema.validate(config, phases)
+
+
+def test_fields_that_are_not_used_are_not_looked_at():
+  config = schema.get_config()
+  config.data.name, config.search.epochs, config.search.partial_channels, config.train.batch_size = "folder", 0, 0, 1
+  schema.validate(config, (), schema.COST_FIELDS)
+  config.network.layers = 2
+  with pytest.raises(UsageError, match="config.network.layers: 2; allowed are integers from 3"):
+    schema.validate(config, (), schema.COST_FIELDS)
 
 
 def test_a_folder_needs_its_place():

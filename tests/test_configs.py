@@ -56,5 +56,5 @@ def test_imagenet_has_a_small_variant():
   assert config.data.loading == "stream" and describe(config, formats.DARTS_V2)["multiply_adds"] < 5e6
   for iteration in plans.make(config).stages:
     supernet(config, iteration.layout, plans.make(config).cells)
-  with pytest.raises(ValueError, match=r"configs/imagenet.py:large; allowed are full, small"):
+  with pytest.raises(ValueError, match=r"imagenet:large; allowed are full, small"):
     module.get_config("large")

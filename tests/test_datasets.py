@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from lfr_darts_jax.data import datasets
+from lfr_darts_jax.data import datasets, tfds
 from lfr_darts_jax.data.streaming import loader
 from lfr_darts_jax.data.streaming.transforms import Transform
 from lfr_darts_jax.errors import RunError, UsageError
@@ -67,6 +67,18 @@ def folder(tmp_path, config):
     for i in range(10):
       Image.fromarray(rng.integers(0, 256, (12, 9, 3)).astype(np.uint8)).save(tmp_path / "train" / name / f"{i}.png")
   return tmp_path
+
+
+def test_the_home_directory_is_expanded(folder, config, monkeypatch):
+  monkeypatch.setenv("HOME", str(folder.parent))
+  config.data.dir = f"~/{folder.name}"
+  assert datasets.open_dataset(config).class_names == ("birds", "cats & dogs")
+  asked = []
+  monkeypatch.setattr(tfds, "_builder", lambda name, place: asked.append(place))
+  config.data.update(name="cifar10", dir="~/tfds")
+  with pytest.raises(AttributeError):  # There is nothing of that name.
+    datasets.open_dataset(config)
+  assert asked == [str(folder.parent / "tfds")]
 
 
 def test_folder_is_resized_and_holds_out_a_fifth_whatever_the_seed(folder, config):

@@ -13,6 +13,7 @@ import pytest
 from lfr_darts_jax.runtime import jax_setup
 from lfr_darts_jax.runtime.jax_setup import Profiler
 
+ROOT = pathlib.Path(__file__).parents[1]
 OFF = f"{jax_setup.TRITON_GEMM}=false"
 OTHER = "--xla_cpu_enable_fast_math=false"
 
@@ -55,6 +56,7 @@ jax.jit(lambda x: x * 3)(1.0).block_until_ready()
 
 
 def run(**environment):
+  environment["PYTHONPATH"] = str(ROOT)
   done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
   return done.stdout.strip()
 
@@ -73,6 +75,30 @@ def test_a_directory_of_the_users_own_is_left_alone(tmp_path):
 def test_the_cache_can_be_turned_off(tmp_path):
   run(XDG_CACHE_HOME=str(tmp_path), JAX_ENABLE_COMPILATION_CACHE="0")
   assert not list(tmp_path.rglob("*lambda*"))
+
+
+NOWHERE = """
+import os, pwd
+def missing(uid):
+  raise KeyError(uid)
+pwd.getpwuid = missing
+"""
+
+
+def test_without_a_home_directory_there_is_no_cache_which_is_told(tmp_path):
+  environment = {"PYTHONPATH": str(ROOT)}
+  done = subprocess.run(
+    [sys.executable, "-c", NOWHERE + SCRIPT], env=environment, cwd=tmp_path, capture_output=True, text=True
+  )
+  told, directory = done.stdout.splitlines()
+  assert told.startswith("without the cache of compiled programs (") and directory == "None"
+  assert done.stderr == "" and not list(tmp_path.iterdir())
+
+
+def test_without_a_place_for_it_there_is_no_cache_which_is_told(tmp_path):
+  (tmp_path / "lfr_darts_jax").write_text("")
+  told, directory = run(XDG_CACHE_HOME=str(tmp_path)).splitlines()
+  assert told.startswith("without the cache of compiled programs (") and directory == "None"
 
 
 def test_a_half_written_program_is_compiled_anew_and_a_whole_one_is_not(tmp_path):
@@ -101,12 +127,11 @@ print(hashlib.sha256(lowered.as_text().encode()).hexdigest())
 
 @pytest.mark.slow
 def test_a_program_is_the_same_in_every_process():
-  root = pathlib.Path(__file__).parents[1]
   texts = [
     subprocess.run(
       [sys.executable, "-c", TRACE],
       env=os.environ | {"PYTHONHASHSEED": seed},
-      cwd=root,
+      cwd=ROOT,
       capture_output=True,
       text=True,
       check=True,
@@ -132,6 +157,17 @@ def test_the_first_chunk_of_every_program_is_traced(tmp_path):
     event.name for plane in ProfileData.from_file(str(path)).planes for line in plane.lines for event in line.events
   ]
   assert any("sin" in name for name in events)
+
+
+def test_a_trace_that_cannot_be_made_ends_no_run(tmp_path, capsys):
+  profiler = Profiler(tmp_path, True)
+  with profiler.trace("search_1"), profiler.trace("train"):
+    pass
+  assert traces(tmp_path / "profile") == ["search_1"]
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.startswith("without a trace (")
+  with pytest.raises(ZeroDivisionError), profiler.trace("search_2"):
+    1 / 0  # noqa: B018
 
 
 def test_nothing_is_traced_unless_asked(tmp_path):

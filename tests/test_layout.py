@@ -1,6 +1,7 @@
 """The house: seven floors, imports going down only; what an import must not do."""
 
 import ast
+import configparser
 import pathlib
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 import lfr_darts_jax
+from lfr_darts_jax import config as schema
 
 PACKAGE = pathlib.Path(lfr_darts_jax.__file__).parent
 TOP = ("__init__", "main", "pipeline", "estimate", "config", "errors")
@@ -33,6 +35,14 @@ def floor(parts):
 def test_the_top_is_small():
   assert {path.stem for path in PACKAGE.glob("*.py")} == set(TOP)
   assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} == set(FLOORS) - set(TOP)
+
+
+def test_a_wheel_has_every_package_and_the_presets():
+  setup = configparser.ConfigParser()
+  setup.read(PACKAGE.parent / "setup.cfg")
+  folders = {"lfr_darts_jax", *(".".join(p.parent.relative_to(PACKAGE.parent).parts) for p in PACKAGE.rglob("*.py"))}
+  assert set(setup["options"]["packages"].split()) == folders | {"lfr_darts_jax.configs"}
+  assert schema.PRESETS == PACKAGE.parent / "configs"
 
 
 def test_imports_go_down():

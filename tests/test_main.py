@@ -1,8 +1,12 @@
 """The command line as a user meets it, each call in a process of its own."""
 
+import contextlib
+from importlib import metadata
 import json
 import os
 import pathlib
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,7 +71,17 @@ def test_a_log_is_described_in_as_few_layers_as_its_cells_take(tmp_path):
     (["--config.data.name=no_such_data"], "config.data.name: 'no_such_data'; allowed are"),
     (["--config=configs/nowhere.py"], "config: configs/nowhere.py is not there"),
     (["--config=README.md"], "README.md"),
-    (["--config=configs/laptop.py:mars"], "configs/laptop.py:mars; allowed are cifar10, fashion_mnist"),
+    (["--config=configs/laptop.py:mars"], "laptop:mars; allowed are cifar10, fashion_mnist"),
+    (["--config=mars"], "config: mars is not there or no config; allowed are cifar10, darts, digits"),
+    (["--config=setup.py"], "config: setup.py is not there"),
+    (["--config=tests/damage.py"], "config: tests/damage.py has no get_config()"),
+    (["--workdir=~nobody_of_this_name/run"], "~nobody_of_this_name/run: this home directory is not known"),
+    (["--genotype=~nobody_of_this_name/g.json"], "~nobody_of_this_name/g.json: this home directory is not known"),
+    (["--config=~nobody_of_this_name/c.py"], "~nobody_of_this_name/c.py: this home directory is not known"),
+    (
+      ["--config.data.name=folder", "--config.data.dir=~nobody_of_this_name/d"],
+      "~nobody_of_this_name/d: this home directory is not known",
+    ),
     (["--mode=fly"], "mode"),
     (["--no_such_flag"], "no_such_flag"),
     (["--flagfile=nowhere"], "nowhere"),
@@ -101,9 +115,9 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, words):
     (["--config.prune.rounds=" + "-" * 100_000 + "1"], "config.prune.rounds: nested too deeply; allowed are"),
     (["--config.seed=" + "9" * 5000], "config.seed: '9{56}...; allowed are"),
     (["--config.data.name=a\x1b\n\udcff: b", "--config.data.name"], "Missing value for flag --config.data.name"),
-    (["--config", "configs/nowhere.py"], "config: can't be read; allowed is"),
-    (["--config=" + "x" * 5000], "config: x+ .* is not there; allowed is"),
-    (["--config.seed=1", "--config=configs/laptop.py"], "config: stands behind config.seed; allowed is"),
+    (["--config", "configs/nowhere.py"], "config: configs/nowhere.py is not there or no config; allowed are"),
+    (["--config"], "Missing value for flag --config"),
+    (["--config=" + "x" * 5000], "config: x+ .* is not there or no config; allowed are"),
     (["--flagfile=nowhere"], "nowhere"),
   ],
 )
@@ -141,6 +155,101 @@ def test_without_a_config_that_of_the_workdir_is_taken(tmp_path, place):
   values = flags.FlagValues()
   flags.DEFINE_string("workdir", None, "", flag_values=values)
   assert read("--config=configs/fashion_mnist.py").data.name == "fashion_mnist"
+
+
+def defined():
+  values = flags.FlagValues()
+  for name, default in (("workdir", None), ("mode", "run"), ("genotype", None)):
+    flags.DEFINE_string(name, default, "", flag_values=values)
+  return values
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ["--mode", "search", "--config", "laptop:fashion_mnist", "--config.seed=3"],
+    ["--config.seed=3", "--config=laptop:fashion_mnist"],
+    ["-config=darts", "--config.seed", "3", "--config=configs/laptop.py:fashion_mnist"],
+  ],
+)
+def test_a_config_may_stand_anywhere_and_the_last_one_counts(arguments):
+  values = defined()
+  assert main.parse_flags(["lfr-darts", *arguments, "more"], values) == ["lfr-darts", "more"]
+  assert (values.config.data.name, values.config.network.layers, values.config.seed) == ("fashion_mnist", 5, 3)
+
+
+def test_a_workdir_behind_another_flag_is_seen(tmp_path):
+  (tmp_path / "config.json").write_text(json.dumps(schema.flatten(schema.get_config()) | {"seed": 7}))
+  values = defined()
+  main.parse_flags(["lfr-darts", "--mode", "train", "--workdir", str(tmp_path)], values)
+  assert (values.config.data.name, values.config.seed) == ("cifar10", 7)
+
+
+@pytest.mark.parametrize("mode,refused", [("draw", False), ("report", False), ("train", True), ("describe", True)])
+def test_a_mode_reads_no_config_that_it_does_not_use(tmp_path, mode, refused):
+  (tmp_path / "config.json").write_text('{"of another": "version"}')
+  arguments = ["lfr-darts", f"--mode={mode}", f"--workdir={tmp_path}"]
+  with pytest.raises(UsageError, match="of another") if refused else contextlib.nullcontext():
+    main.parse_flags(arguments, defined())
+
+
+def test_a_config_that_fails_is_one_line(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text("def get_config():\n  return false\n")
+  with pytest.raises(UsageError, match="mine.py: NameError: name 'false' is not defined") as error:
+    main.parse_flags(["lfr-darts", f"--config={path}"], flags.FlagValues())
+  assert "\n" not in str(error.value)
+
+
+def test_the_json_of_a_run_is_a_config(tmp_path):
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps({"seed": 5, "data": {"name": "digits"}, "network.layers": 8}))
+  values = defined()
+  main.parse_flags(["lfr-darts", f"--config={path}", "--config.network.channels=4"], values)
+  network = values.config.network
+  assert (values.config.seed, values.config.data.name, network.layers, network.channels) == (5, "digits", 8, 4)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "-help", "--helpfull"])
+def test_help_tells_every_mode_and_flag_and_preset(flag):
+  done = call(f"--workdir={ROOT / 'nowhere'}", flag)
+  assert done.returncode == 0 and done.stderr == ""
+  for name, mode in main.MODES.items():
+    assert f"  {name} " in done.stdout and mode.does in done.stdout
+  known = flags.FLAGS.get_flags_for_module("lfr_darts_jax.main")
+  assert len(known) >= 9 and all(f"  --{known_flag.name}" in done.stdout for known_flag in known)
+  assert all(f"  {path.stem} " in done.stdout for path in (ROOT / "configs").glob("*.py"))
+  fields = [name for name in schema.FIELDS if f"  {name} = " in done.stdout]
+  assert fields or all(len(line) <= 100 for line in done.stdout.splitlines())
+  assert fields == (list(schema.FIELDS) if flag == "--helpfull" else [])
+
+
+def test_help_may_be_read_in_part():
+  for end, status, said in (("| :", 0, ""), ("> /dev/full", 1, "lfr-darts: no space left on device; the same command")):
+    line = f"set -o pipefail; {shlex.join(command('--helpfull'))} {end}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status and done.stderr.startswith(said) and "Traceback" not in done.stderr, done.stderr
+    assert bool(done.stderr) == bool(said)
+
+
+def test_version_tells_that_of_jax_too():
+  done = call("--version")
+  assert done.returncode == 0 and done.stderr == ""
+  assert re.fullmatch(rf"lfr-darts-jax \S+, jax {re.escape(metadata.version('jax'))}\n", done.stdout)
+
+
+def test_a_terminal_that_knows_ascii_alone_ends_no_run(tmp_path):
+  arguments = command("--mode=draw", "--genotype=DARTS_V2", f"--workdir={tmp_path / 'ü'}")
+  environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+  done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0 and done.stdout.count("\\xfc") == 4, done.stderr
+
+
+def test_without_stdout_the_exit_status_tells(tmp_path):
+  told = ["--mode=describe", "--genotype=DARTS_V2"]
+  for argument, status in (("--config.network.layers=8", 0), ("--config.network.layers=2", 2)):
+    line = shlex.join(command(*told, argument)) + " >&- 2>&-"
+    assert subprocess.run(line, shell=True, cwd=ROOT).returncode == status
 
 
 def test_an_odd_escape_in_a_value_says_nothing_on_stderr():

@@ -111,13 +111,25 @@ def test_no_space_for_a_line(tmp_path, writer):
   assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(tmp_path / "metrics.jsonl")
 
 
-def test_no_space_for_tensorboard(tmp_path, writer, monkeypatch):
+def test_a_run_goes_on_without_tensorboard_and_says_so_once(tmp_path, writer, monkeypatch, capsys):
   writer.write("train", 0, 5, {"loss": 1.0}, 5)
   monkeypatch.setattr(record_writer, "open_file", lambda path: open("/dev/full", "wb"))
   writer.close()
-  with pytest.raises(OSError) as raised:
-    writer.write("train", 0, 10, {"loss": 0.5}, 10)
-  assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(tmp_path / "tensorboard" / "train")
+  for step in (10, 15):
+    writer.write("train", 0, step, {"loss": 0.5}, step)
+  writer.write_image("cells/n0", b"")
+  writer.rewind("train", 0, 15, 15)
+  writer.close()
+  assert [entry["step"] for entry in metrics.read(tmp_path)] == [5, 10, 15]
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.startswith("without further events in tensorboard (OSError: [Errno 28] No space left on device: ")
+
+
+def test_a_place_that_is_taken_is_no_place_for_tensorboard(tmp_path, writer, capsys):
+  (tmp_path / "tensorboard").write_text("")
+  for step in (5, 10):
+    writer.write("train", 0, step, {"loss": 0.5}, step)
+  assert len(metrics.read(tmp_path)) == 2 and capsys.readouterr().out.count("\n") == 1
 
 
 def test_a_half_written_line_is_cut_off_and_written_again(small_disk, config):

@@ -63,6 +63,14 @@ def test_the_home_directory_is_expanded(monkeypatch):
   assert paths.path("~/runs") == pathlib.Path("/home/somebody/runs")
 
 
+@pytest.mark.parametrize("name", ["~/runs", "~", "~nobody_of_this_name/runs"])
+def test_a_home_directory_that_nobody_knows_makes_no_folder_of_that_name(name, monkeypatch):
+  monkeypatch.delenv("HOME")
+  monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # As where there is no entry of this user either.
+  with pytest.raises(UsageError, match=f"{name}: this home directory is not known; allowed are paths without ~"):
+    paths.path(name)
+
+
 def test_the_extra_is_named(monkeypatch):
   monkeypatch.setattr(fsspec, "get_filesystem_class", lambda scheme: importlib.import_module("no_such_package"))
   with pytest.raises(UsageError, match=r"gs://a/b: needs the package gcsfs, .*pip install 'lfr-darts-jax\[gcs\]'"):

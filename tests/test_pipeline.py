@@ -1,12 +1,17 @@
 import dataclasses
+from importlib import metadata
 import json
+import threading
 
+import jax
 import numpy as np
 import pytest
 
 import lfr_darts_jax
 from lfr_darts_jax import pipeline
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.report import page
+from lfr_darts_jax.runtime import tensorboard
 from lfr_darts_jax.search import diagnostics
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.darts_format import to_darts
@@ -130,16 +135,106 @@ def test_layers_are_for_the_cells_that_are_used(config, tmp_path):
   for seeds in (1, 2):
     config.search.num_seeds = seeds
     with pytest.raises(UsageError, match="config.network.layers: 3; allowed are 5 or more"):
-      lfr_darts_jax.search(config, tmp_path)
+      pipeline.run(config, tmp_path)
   assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_refused_run_leaves_no_claim_on_the_directory(config, tmp_path):
   config.train.batch_size = 2000
   with pytest.raises(UsageError, match="config.train.batch_size: 2000"):
-    lfr_darts_jax.search(config, tmp_path / "a")
+    pipeline.run(config, tmp_path / "a")
   config.train.batch_size = 32
   config.search.batch_size = 2000
   with pytest.raises(UsageError, match="config.search.batch_size: 2000"):
     lfr_darts_jax.search(config, tmp_path / "b")
   assert not list(tmp_path.rglob("*.json"))
+
+
+class Stopped(Exception):
+  """A run that is killed as soon as it has begun."""
+
+
+@pytest.fixture
+def killed(monkeypatch):
+  def stop(*unused):
+    raise Stopped
+
+  monkeypatch.setattr(pipeline.Search, "run", stop)
+  monkeypatch.setattr(pipeline.Training, "run", stop)
+
+
+def test_a_run_that_was_killed_before_it_kept_anything_binds_no_directory(config, tmp_path, killed):
+  for batch_size in (16, 8):
+    config.search.batch_size = batch_size
+    with pytest.raises(Stopped):
+      lfr_darts_jax.search(config, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["search.batch_size"] == batch_size
+    assert page.write(tmp_path).exists()
+
+
+def test_a_phase_is_not_held_to_what_another_needs(config, tmp_path, killed):
+  config.train.batch_size, config.network.layers = 2000, 3
+  with pytest.raises(Stopped):
+    lfr_darts_jax.search(config, tmp_path / "search")
+  for words in ("config.network.layers: 3", "config.train.batch_size: 2000"):
+    with pytest.raises(UsageError, match=words):
+      pipeline.run(config, tmp_path / "run")
+    config.network.layers = 5
+  config.train.batch_size, config.search.batch_size = 32, 2000
+  with pytest.raises(Stopped):
+    lfr_darts_jax.train(config, GENOTYPE, tmp_path / "train")
+
+
+def test_two_cells_are_trained_in_three_layers_whatever_the_plan(config, tmp_path):
+  config.plan.name = "per_layer"
+  config.search.layers = config.network.layers = 3
+  trained = lfr_darts_jax.train(config, GENOTYPE, str(tmp_path))
+  assert trained["layers"] == 3 and page.write(tmp_path).exists()
+  assert pipeline.run(config, tmp_path)["test_error"] == trained["test_error"]
+  assert pipeline.evaluate(tmp_path)["images"] == 360
+
+
+def test_what_a_run_can_do_without_ends_none(config, tmp_path, monkeypatch, capsys):
+  def fail(*unused, **also_unused):
+    raise ArithmeticError("it fails")
+
+  def missing(name):
+    raise metadata.PackageNotFoundError(name)
+
+  for home, name in (
+    (pipeline.page, "write"),
+    (pipeline.drawing, "cell"),
+    (pipeline.misclassified, "save"),
+    (tensorboard, "EventFile"),
+    (jax.profiler, "start_trace"),
+  ):
+    monkeypatch.setattr(home, name, fail)
+  monkeypatch.setattr(pipeline.metadata, "version", missing)
+  config.profile, config.train.epochs = True, 2
+  found = []
+  # In a thread, as a server would, which no signal reaches.
+  thread = threading.Thread(target=lambda: found.append(lfr_darts_jax.train(config, GENOTYPE, tmp_path)))
+  thread.start()
+  thread.join()
+  (result,) = found
+  assert json.loads((tmp_path / "result.json").read_text())["test_error"] == result["test_error"]
+  assert result["packages"] == {}
+  said = capsys.readouterr().out.splitlines()
+  for line in (
+    "without the cells drawn in TensorBoard (ArithmeticError: it fails)",
+    "without further events in tensorboard (ArithmeticError: it fails)",
+    "without a trace (ArithmeticError: it fails)",
+    "without a sample of wrong images on the page (ArithmeticError: it fails)",
+    "page           can't be written (ArithmeticError: it fails)",
+  ):
+    assert said.count(line) == 1, said
+  monkeypatch.undo()
+  assert page.write(tmp_path).exists()
+  assert lfr_darts_jax.load(tmp_path).class_names == tuple("0123456789")
+
+
+def test_several_searches_need_no_tensorboard(config, tmp_path, monkeypatch):
+  monkeypatch.setattr(tensorboard, "installed", lambda: False)
+  config.plan.name, config.search.num_seeds = "darts", 2
+  config.search.update(layers=3, operations=("none", "skip_connect", "avg_pool_3x3"))
+  assert lfr_darts_jax.search(config, tmp_path) and not list(tmp_path.rglob("tensorboard"))

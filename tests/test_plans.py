@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.search import plans
 
@@ -50,9 +51,9 @@ def test_the_final_network_holds_the_cells_of_the_plan(config, name, layers, all
   config.search.layers = 8
   config.network.layers = layers
   with pytest.raises(UsageError, match=f"config.network.layers: {layers}; allowed .*{allowed}"):
-    plans.check_network(config)
+    schema.validate(config)
   config.network.layers = 8
-  plans.check_network(config)
+  schema.validate(config)
 
 
 def test_rounds_of_the_config_take_precedence(config):

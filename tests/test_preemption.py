@@ -52,6 +52,29 @@ def test_a_signal_ends_a_wait_at_once_and_without_one_the_result_comes():
   assert error.value.number == signal.SIGTERM and saved == [True]
 
 
+def test_in_another_thread_signals_stay_what_they_were():
+  before, seen = signal.getsignal(signal.SIGINT), []
+
+  def work():
+    with Preemption() as interrupt:
+      interrupt.maybe_stop(seen.append)
+      seen.append(signal.getsignal(signal.SIGINT))
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert seen == [False, before] and signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_handler_that_is_not_python_s_is_left_alone(monkeypatch):
+  set_anew = []
+  monkeypatch.setattr(signal, "getsignal", lambda number: None)
+  monkeypatch.setattr(signal, "signal", lambda *pair: set_anew.append(pair))
+  with Preemption():
+    pass
+  assert set_anew == []
+
+
 def test_a_notice_of_preemption_counts_as_sigterm():
   saved = []
   with pytest.raises(Interrupted) as error:

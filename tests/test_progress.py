@@ -1,3 +1,4 @@
+import io
 import sys
 
 import pytest
@@ -49,3 +50,21 @@ def test_a_terminal_has_one_line_that_changes(clock, capsys, monkeypatch):
 
 def test_durations():
   assert [progress.duration(s) for s in (12.4, 185, 7620)] == ["12 s", "3 min 05 s", "2 h 07 min"]
+
+
+class Bare:
+  """What some put in the place of stdout."""
+
+  def write(self, text):
+    raise OSError("the terminal is gone")
+
+
+@pytest.mark.parametrize("stdout", [None, Bare(), io.StringIO()])
+def test_a_terminal_that_is_gone_ends_no_run(monkeypatch, stdout):
+  if stdout is not None and hasattr(stdout, "close"):
+    stdout.close()
+  monkeypatch.setattr(sys, "stdout", stdout)
+  shown = progress.Progress()
+  with shown.waiting("compiling"):
+    shown.advance(1, 1.0, 1, "here", "loss 1")
+  shown.say("done")

@@ -21,7 +21,7 @@ def test_every_system_is_valid_and_has_a_line_in_the_docs(name, size):
 
 
 def test_an_unknown_system_is_refused():
-  with pytest.raises(ValueError, match=r"systems.py:none; allowed are gdas, pc_darts"):
+  with pytest.raises(ValueError, match=r"systems:none; allowed are gdas, pc_darts"):
     MODULE.get_config("none")
 
 
@@ -38,7 +38,7 @@ def test_an_unknown_system_is_refused():
 )
 def test_what_does_not_go_together_is_one_line(changes, message):
   with pytest.raises(UsageError, match=message) as error:
-    schema.unflatten({**schema.flatten(schema.get_config("digits")), **changes})
+    schema.validate(schema.unflatten({**schema.flatten(schema.get_config("digits")), **changes}))
   assert "\n" not in str(error.value)
 
 

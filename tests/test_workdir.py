@@ -17,6 +17,7 @@ def test_the_same_config_may_go_on_and_another_may_not(config, tmp_path):
   with workdirs.locked(tmp_path / "run"):
     workdirs.check(tmp_path / "run", flat)
   workdirs.claim(tmp_path / "run", flat, {}, "first")
+  (tmp_path / "run" / "search" / "5").mkdir(parents=True)
   workdirs.check(tmp_path / "run", flat | {"checkpoint.interval": 1.0, "search.stop_on_collapse": True})
   with pytest.raises(UsageError, match=r"config.search.epochs: 9, before 1"):
     workdirs.check(tmp_path / "run", flat | {"search.epochs": 9})
@@ -26,13 +27,39 @@ def test_the_final_network_may_change_until_its_training_begins(config, tmp_path
   flat = schema.flatten(config)
   workdirs.claim(tmp_path, flat, {}, "first")
   other = flat | {"train.epochs": 9, "network.layers": 8}
+  (tmp_path / workdirs.GENOTYPE).write_text("")
+  (tmp_path / workdirs.CHECKPOINTS / ".5.partial").mkdir(parents=True)
   workdirs.check(tmp_path, other)
-  (tmp_path / workdirs.CHECKPOINTS).mkdir()
+  (tmp_path / workdirs.CHECKPOINTS / "5").mkdir()
   with pytest.raises(UsageError, match=r"config.network.layers: 8, before 5, config.train.epochs: 9, before 1"):
     workdirs.check(tmp_path, other)
 
 
+@pytest.mark.parametrize(
+  "kept", ["search/5", "search/summary.json", "checkpoints/5", "genotype.json", "result.json", "seeds/3/search/5"]
+)
+def test_a_directory_is_bound_once_something_in_it_is_worth_keeping(config, tmp_path, kept):
+  flat = schema.flatten(config)
+  workdirs.claim(tmp_path, flat, {"digest": 1}, "first")
+  (tmp_path / "metrics.jsonl").write_text("lines of a search that nothing is left of")
+  for half in ("search/.5.partial", "seeds/3", "tensorboard", "report"):
+    (tmp_path / half).mkdir(parents=True)
+  workdirs.claim(tmp_path / "seeds" / "3", flat, {}, "first")
+  other = flat | {"search.batch_size": 8}
+  workdirs.check(tmp_path, other)
+  workdirs.claim(tmp_path, other, {"digest": 2}, "second")
+  assert workdirs.flat_config(tmp_path) == other and workdirs.commands(tmp_path) == ("second",)
+  assert '"digest": 2' in (tmp_path / workdirs.DATA).read_text() and not (tmp_path / "metrics.jsonl").exists()
+  (tmp_path / kept).mkdir(parents=True)
+  (tmp_path / "metrics.jsonl").write_text("lines")
+  with pytest.raises(UsageError, match=r"config.search.batch_size: 16, before 8"):
+    workdirs.check(tmp_path, flat)
+  workdirs.claim(tmp_path, other, {}, "third")
+  assert workdirs.commands(tmp_path) == ("second", "third") and (tmp_path / "metrics.jsonl").exists()
+
+
 def test_every_command_is_kept_once_and_on_one_line(config, tmp_path):
+  (tmp_path / workdirs.GENOTYPE).write_text("")
   for command in ("one", "two\nlines", "one", "--config.data.dir=\udcff"):
     workdirs.claim(tmp_path, schema.flatten(config), {}, command)
   assert (tmp_path / workdirs.COMMANDS).read_text() == "one\ntwo lines\n--config.data.dir=\\udcff\n"
@@ -105,7 +132,11 @@ def test_a_store_that_cannot_be_written(store):
 
 def test_a_config_in_a_store(config, bucket):
   flat = schema.flatten(config)
+  workdirs.claim(bucket, flat, {}, "lost")
+  paths.write_atomically(bucket / "metrics.jsonl", b"")
   workdirs.claim(bucket, flat, {}, "first")
+  assert not (bucket / "metrics.jsonl").exists()
+  paths.write_atomically(bucket / workdirs.GENOTYPE, b"")
   workdirs.claim(bucket, flat, {}, "second")
   workdirs.check(bucket, flat | {"train.epochs": 9})
   assert workdirs.commands(bucket) == ("first", "second")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import os
 import pathlib
 
 import ml_collections
@@ -14,6 +13,7 @@ from lfr_darts_jax.data.decoding import FORMATS, Arrays, Source, decode_all
 from lfr_darts_jax.data.identity import Counts, Identity, by_class, digest, relabelling
 from lfr_darts_jax.data.image_files import SHOWN
 from lfr_darts_jax.errors import UsageError, listed
+from lfr_darts_jax.runtime import paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _folder(config: ml_collections.ConfigDict, streamed: bool, alone: bool) -> D
   """A folder; what can't be read in either split is reported before a search and not after it."""
   data = config.data
   shape = data.image_size, data.image_size, data.channels
-  root = pathlib.Path(os.path.expanduser(data.dir))
+  root = pathlib.Path(paths.expanded(data.dir))
   asked = data.train_split, data.test_split, alone
   if data.labels is None:
     listing = image_folder.list_folder(root, *asked)

@@ -17,6 +17,7 @@ from lfr_darts_jax.data.image_files import Listing, assemble
 from lfr_darts_jax.data.image_folder import folder
 from lfr_darts_jax.data.splits import plain
 from lfr_darts_jax.errors import UsageError, listed, short
+from lfr_darts_jax.runtime import paths
 
 COLUMNS, OPTIONAL = ("file", "label"), ("split",)
 ONLY = "all rows"  # The name of their split where there is no column.
@@ -93,7 +94,7 @@ def _groups(table: pathlib.Path, at: str, owner: str) -> tuple[dict[tuple[str, s
 
 
 def _find(root: pathlib.Path, name: str) -> pathlib.Path:
-  there = [path for path in (pathlib.Path(os.path.expanduser(name)), root / name) if path.is_file()]
+  there = [path for path in (pathlib.Path(paths.expanded(name)), root / name) if path.is_file()]
   if not there:
     raise UsageError(
       f"config.data.labels: {short(name)} is not there; allowed is a CSV file, by its path or below config.data.dir"

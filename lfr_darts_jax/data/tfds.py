@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import itertools
-import os
 import pathlib
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from lfr_darts_jax.data import splits
 from lfr_darts_jax.errors import UsageError, listed, nearest, short
+from lfr_darts_jax.runtime import paths
 
 MOST_FOLDERS = 100  # In which a data set is looked for that is not where it should be.
 
@@ -72,7 +72,7 @@ def prepared(data: ml_collections.ConfigDict, alone: bool = False) -> Prepared:
   """
   import tensorflow_datasets as tfds
 
-  builder = _builder(data.name, None if data.dir is None else os.path.expanduser(data.dir))
+  builder = _builder(data.name, None if data.dir is None else paths.expanded(data.dir))
   supervised = builder.info.supervised_keys
   named = supervised if isinstance(supervised, tuple) and len(supervised) == 2 else (None, None)
   features = builder.info.features
@@ -256,7 +256,7 @@ def _names_in(data_dir: str | None) -> set[str]:
   """The data sets that are prepared in a directory."""
   if data_dir is None:
     return set()
-  here = pathlib.Path(os.path.expanduser(data_dir))
+  here = pathlib.Path(data_dir)
   return {
     path.relative_to(here).parts[0] for depth in ("*/*", "*/*/*") for path in here.glob(f"{depth}/dataset_info.json")
   }

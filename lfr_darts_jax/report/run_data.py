@@ -72,7 +72,7 @@ class Run:
     workdir: the directory.
     config: its config.
     commands: the command lines that made it.
-    plan: its plan.
+    plan: its plan, empty where nothing was searched yet.
     search: of every stage begun, its scalars.
     histories: by stage begun, then by cell.
     stage_results: by stage ended, then by cell.
@@ -133,8 +133,9 @@ def read(workdir: Path) -> Run:
     UsageError: where no run was begun in it, or one of its files can't be read.
   """
   config = workdirs.load_config(workdir)
-  plan = plans.make(config)
   entries = metrics.read(workdir)
+  # A given genotype is held to no plan.
+  plan = plans.make(config) if any(e["phase"] == "search" for e in entries) else plans.Plan((), ())
   begun = list(zip(plan.stages, _by_stage(entries, plan), strict=False))
   cells = {cell.name: cell for cell in plan.cells}
   ended = [(stage, own[-1]) for stage, own in begun if f"{OUTCOME}{stage.searched[0]}" in own[-1]]

@@ -6,11 +6,13 @@ import importlib.util
 import os
 import pathlib
 import pkgutil
+import tempfile
 
 import filelock
 import platformdirs
 
-from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.runtime import paths, workdir as workdirs
+from lfr_darts_jax.runtime.optional import optional
 from lfr_darts_jax.runtime.paths import Path, Staged
 
 TRITON_GEMM = "--xla_gpu_enable_triton_gemm"
@@ -37,18 +39,20 @@ def enable_cache() -> None:
   """Keeps compiled programs in the user's cache directory, so that the second run of a command starts sooner.
 
   A directory that JAX has been given (`JAX_COMPILATION_CACHE_DIR`) is left alone, and `JAX_ENABLE_COMPILATION_CACHE=0`
-  turns the cache off.
+  turns the cache off. Where there is no such directory and none can be made, there is no cache, which is told.
   """
   import jax
 
   if jax.config.values["jax_compilation_cache_dir"] is None:
-    directory = platformdirs.user_cache_path("lfr_darts_jax") / "compiled"
-    # Without it nothing is lost but time.
-    with contextlib.suppress(OSError):
-      _drop_half_written(directory)
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_compilation_cache_max_size", MAX_CACHE_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
+    with optional("the cache of compiled programs"):
+      directory = pathlib.Path(paths.expanded(platformdirs.user_cache_dir("lfr_darts_jax"))) / "compiled"
+      directory.mkdir(parents=True, exist_ok=True)
+      tempfile.TemporaryFile(dir=directory).close()  # Or JAX would find out at every program.
+      with contextlib.suppress(OSError):
+        _drop_half_written(directory)
+      jax.config.update("jax_compilation_cache_dir", str(directory))
+      jax.config.update("jax_compilation_cache_max_size", MAX_CACHE_BYTES)
+      jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
 
 
 def _drop_half_written(directory: pathlib.Path) -> None:
@@ -56,8 +60,6 @@ def _drop_half_written(directory: pathlib.Path) -> None:
 
   JAX writes the time of the last use after the program, and holds the lock meanwhile.
   """
-  if not directory.exists():
-    return
   with filelock.FileLock(directory / ".lockfile", timeout=10):
     for program in directory.glob("*-cache"):
       if not program.with_name(f"{program.name.removesuffix('-cache')}-atime").exists():
@@ -88,6 +90,14 @@ class Profiler:
     options = jax.profiler.ProfileOptions()
     # Python's own calls would bury the device's.
     options.python_tracer_level = 0
-    with contextlib.closing(Staged(self._folder / program)) as staged:
-      with jax.profiler.trace(staged.here, profiler_options=options):
-        yield
+    staged: Staged | None = None
+    with optional("a trace"):
+      folder = Staged(self._folder / program)
+      jax.profiler.start_trace(folder.here, profiler_options=options)
+      staged = folder
+    try:
+      yield
+    finally:
+      if staged:
+        with optional("a trace"), contextlib.closing(staged):
+          jax.profiler.stop_trace()

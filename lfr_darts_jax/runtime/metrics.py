@@ -1,6 +1,7 @@
 """One place that writes scalars: `metrics.jsonl`, and TensorBoard where it is installed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import contextlib
 import io
 import itertools
 import json
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lfr_darts_jax.runtime import distributed, json_io, paths, tensorboard
+from lfr_darts_jax.runtime.optional import optional, tell
 from lfr_darts_jax.runtime.paths import Path, Staged
 
 NAME, EVENTS, PHASES = "metrics.jsonl", "tensorboard", ("search", "train", "test")
@@ -57,20 +59,22 @@ class Metrics:
   """Writes scalars and arrays of a run by step, never by clock, so that a resumed run writes the same lines.
 
   Of several processes, the first one writes. In a directory lines are there at once, in a bucket from time to time, and
-  when `flush` or `close` is called.
+  when `flush` or `close` is called. Where TensorBoard's events can't be written, one line says so, and there are none.
   """
 
-  def __init__(self, workdir: Path, config: Mapping[str, Any]):
+  def __init__(self, workdir: Path, config: Mapping[str, Any], say: Callable[[str], None] = tell):
     """Opens `metrics.jsonl` and the TensorBoard events of a work directory.
 
     Args:
       workdir: the directory.
       config: values by field, which TensorBoard shows as a table.
+      say: prints a line.
     """
     self._config = "\n".join(["|field|value|", "|---|---|", *(f"|{name}|{value}|" for name, value in config.items())])
     self._workdir = workdir
     self._opened: Staged | None = None
     self._put = time.monotonic()
+    self._say, self._shown = say, tensorboard.installed()
     self._writers: dict[str, tensorboard.EventFile] = {}
 
   def rewind(self, phase: str, stage: int, step: int, event_step: int, rounds: int = 0) -> list[Entry]:
@@ -89,7 +93,7 @@ class Metrics:
 
   def _rewind(self, phase: str, stage: int, step: int, event_step: int, rounds: int) -> list[Entry]:
     self.close()
-    self._events(phase, purge_step=event_step)
+    self._show(phase, lambda events: None, purge_step=event_step)
     if not self._path.exists():
       return []
     ends = lambda entry: any(name.startswith(OUTCOME) for name in entry)
@@ -121,19 +125,14 @@ class Metrics:
     entry = {"phase": phase, "iteration": stage, "step": step, **{name: _plain(v) for name, v in values.items()}}
     with paths.naming(self._path), self._path.open("a") as file:
       file.write(json.dumps(entry) + "\n")
-    if (events := self._events(phase)) is not None:
-      for name, value in values.items():
-        if isinstance(value, (int, float, np.generic, np.ndarray)):
-          events.add("histogram" if isinstance(value, np.ndarray) else "scalar", name, value, event_step)
-      events.flush()
+    self._show(phase, lambda events: _add(events, values, event_step))
     if time.monotonic() - self._put >= PUT_SECONDS:
       self.flush()
 
   def write_image(self, name: str, png: bytes) -> None:
     """Shows a PNG in TensorBoard."""
-    if distributed.is_primary() and (events := self._events("pictures")) is not None:
-      with Image.open(io.BytesIO(png)) as image:
-        events.add("image", name, np.asarray(image.convert("RGB")))
+    if distributed.is_primary():
+      self._show("pictures", lambda events: events.add("image", name, _pixels(png)))
 
   def flush(self) -> None:
     """Has a bucket hold all that was written so far; a checkpoint must not be ahead of it."""
@@ -144,7 +143,8 @@ class Metrics:
   def close(self) -> None:
     """Writes out what event files and a bucket still lack; what is written later goes into new event files."""
     while self._writers:
-      self._writers.popitem()[1].close()
+      with optional(f"the end of {EVENTS}", self._say) if self._shown else contextlib.suppress(Exception):
+        self._writers.popitem()[1].close()
     if self._opened:
       self._opened.close()
       self._opened = None
@@ -154,13 +154,29 @@ class Metrics:
     self._opened = self._opened or Staged(self._workdir, NAME)
     return self._opened.here / NAME
 
-  def _events(self, phase: str, purge_step: int | None = None) -> tensorboard.EventFile | None:
-    if not tensorboard.installed():
-      return None
-    if phase not in self._writers:
-      self._writers[phase] = tensorboard.EventFile(self._path.parent / EVENTS / phase, purge_step)
-      self._writers[phase].add("text", "config", self._config)
-    return self._writers[phase]
+  def _show(self, phase: str, add: Callable[[tensorboard.EventFile], None], purge_step: int | None = None) -> None:
+    """Adds to the events of a phase, and to none any more after this has failed."""
+    if not self._shown:
+      return
+    self._shown = False
+    with optional(f"further events in {EVENTS}", self._say):
+      if phase not in self._writers:
+        self._writers[phase] = tensorboard.EventFile(self._path.parent / EVENTS / phase, purge_step)
+        self._writers[phase].add("text", "config", self._config)
+      add(self._writers[phase])
+      self._shown = True
+
+
+def _add(events: tensorboard.EventFile, values: Mapping[str, Any], step: int) -> None:
+  for name, value in values.items():
+    if isinstance(value, (int, float, np.generic, np.ndarray)):
+      events.add("histogram" if isinstance(value, np.ndarray) else "scalar", name, value, step)
+  events.flush()
+
+
+def _pixels(png: bytes) -> np.ndarray:
+  with Image.open(io.BytesIO(png)) as image:
+    return np.asarray(image.convert("RGB"))
 
 
 def _plain(value: Any) -> Any:

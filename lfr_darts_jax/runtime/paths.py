@@ -27,16 +27,28 @@ EXTRAS = {"gs": "'lfr-darts-jax[gcs]'"}
 Path: TypeAlias = pathlib.Path | epath.Path
 
 
+def expanded(name: str) -> str:
+  """A path whose first part is a home directory where it was `~` or `~user`.
+
+  Raises:
+    UsageError: where nobody knows that directory; taken literally, it would make a folder of that name.
+  """
+  found = os.path.expanduser(name)
+  if found.startswith("~"):
+    raise UsageError(f"{name}: this home directory is not known; allowed are paths without ~, or a set HOME")
+  return found
+
+
 def path(name: str | Path) -> Path:
   """A path of the local file system, `~` expanded, or one below a URL.
 
   Raises:
-    UsageError: where nothing here can reach what the URL names.
+    UsageError: where nothing here can reach what the URL names, and as of `expanded`.
   """
   text = os.fspath(name)
   url = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", text, re.DOTALL)
   if not url:
-    return pathlib.Path(os.path.expanduser(text))
+    return pathlib.Path(expanded(text))
   scheme, rest = url.groups()
   if scheme not in PACKAGES:
     raise UsageError(f"{text}: no known scheme; allowed are paths, and URLs with {', '.join(PACKAGES)}")
@@ -130,6 +142,14 @@ def new_folder(folder: Path) -> Iterator[pathlib.Path]:
       _put_object(unfinished(folder), b"")
       put(pathlib.Path(here), folder)
       _remove_objects(unfinished(folder))
+
+
+def remove_file(path: Path) -> None:
+  """Deletes a file where there is one."""
+  if is_local(path):
+    path.unlink(missing_ok=True)
+  else:
+    _remove_objects(path)
 
 
 def remove(folder: Path) -> None:

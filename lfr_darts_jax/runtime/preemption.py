@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent import futures
+import contextlib
 import signal
 import threading
 import types
@@ -25,7 +26,8 @@ class Interrupted(Exception):
 class Preemption:
   """Remembers the first SIGINT or SIGTERM while it is entered; a second one ends the process at once.
 
-  It can be entered again inside itself, in any thread.
+  It can be entered again inside itself, in any thread. Where that is not first in the main thread, signals stay what
+  they were, since Python lets no other thread have them.
   """
 
   def __init__(self) -> None:
@@ -37,7 +39,7 @@ class Preemption:
   def __enter__(self) -> "Preemption":
     with self._lock:
       if not self._entered:
-        self._before = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
+        self._take_over()
       self._entered += 1
     return self
 
@@ -47,6 +49,14 @@ class Preemption:
       if not self._entered:
         for number, handler in self._before.items():
           signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}
+
+  def _take_over(self) -> None:
+    with contextlib.suppress(ValueError):
+      for number in (signal.SIGINT, signal.SIGTERM):
+        # One that was not set from Python could not be put back.
+        if signal.getsignal(number) is not None:
+          self._before[number] = signal.signal(number, self._remember)
 
   def _remember(self, number: int, frame: types.FrameType | None) -> None:
     if self._number is not None:

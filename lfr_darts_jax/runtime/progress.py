@@ -37,7 +37,7 @@ class Progress:
     rate, before = seconds / steps, self._seconds_per_step
     self._seconds_per_step = rate = rate if before is None else before + SMOOTHING * (rate - before)
     now = time.monotonic()
-    if not sys.stdout.isatty() and now - self._printed < LINE_SECONDS:
+    if not _terminal() and now - self._printed < LINE_SECONDS:
       return
     self._show(f"{self._name}{where} | {duration(left * rate)} left | {figures}")
     self._printed = now
@@ -55,16 +55,29 @@ class Progress:
   def say(self, text: str) -> None:
     """Prints lines that stay."""
     text = "\n".join(f"{self._name}{line}" for line in text.split("\n"))
-    print(f"\r\x1b[K{text}" if self._open else text, flush=True)
+    _print(f"\r\x1b[K{text}" if self._open else text)
     self._open = False
 
   def _show(self, text: str) -> None:
-    if sys.stdout.isatty():
+    if _terminal():
       # A line that wraps could not be overwritten.
-      print(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+      _print(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", end="")
       self._open = True
     else:
-      print(text, flush=True)
+      _print(text)
+
+
+def _terminal() -> bool:
+  # What stands in for stdout may be nothing, closed, or have but a few of its methods.
+  with contextlib.suppress(AttributeError, ValueError):
+    return sys.stdout.isatty()
+  return False
+
+
+def _print(text: str, end: str = "\n") -> None:
+  # A terminal that was closed, or a log on a disk that is full, ends no run.
+  with contextlib.suppress(OSError, ValueError):
+    print(text, end=end, flush=True)
 
 
 def duration(seconds: float) -> str:

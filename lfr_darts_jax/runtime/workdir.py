@@ -9,7 +9,7 @@ import ml_collections
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import NO_SPACE, UsageError, short
-from lfr_darts_jax.runtime import distributed, json_io, paths
+from lfr_darts_jax.runtime import distributed, json_io, metrics, paths
 from lfr_darts_jax.runtime.paths import Path
 
 CONFIG, DATA, GENOTYPE, RESULT, COMMANDS = "config.json", "data.json", "genotype.json", "result.json", "commands.txt"
@@ -117,7 +117,22 @@ def commands(workdir: Path) -> tuple[str, ...]:
 
 def begun(workdir: Path) -> bool:
   """Whether something in the work directory was computed from its data: a checkpoint, a search, a result."""
-  return (workdir / RESULT).exists() or any(paths.names(workdir / name) for name in (SEARCH, CHECKPOINTS, SEEDS))
+  seeds = workdir / SEEDS
+  return (
+    (workdir / RESULT).exists()
+    or any(_whole(workdir / name) for name in (SEARCH, CHECKPOINTS))
+    or any(begun(seeds / name) for name in paths.names(seeds))
+  )
+
+
+def bound(workdir: Path) -> bool:
+  """Whether the work directory belongs to its config, since it holds something worth keeping."""
+  return begun(workdir) or (workdir / GENOTYPE).exists()
+
+
+def _whole(folder: Path) -> list[str]:
+  """The names in a folder, without what is half written."""
+  return [name for name in paths.whole(folder) if not name.startswith(".")]
 
 
 def check(workdir: Path, flat: dict[str, Any]) -> None:
@@ -128,12 +143,12 @@ def check(workdir: Path, flat: dict[str, Any]) -> None:
     flat: the config, see `config.flatten`.
 
   Raises:
-    UsageError: where it was begun with a config that differs in more than the free fields.
+    UsageError: where it is bound to a config that differs in more than the free fields.
   """
   before = flat_config(workdir)
-  if before is None:
+  if before is None or not bound(workdir):
     return
-  free = FINAL_FIELDS if not (workdir / CHECKPOINTS).exists() else ()
+  free = FINAL_FIELDS if not _whole(workdir / CHECKPOINTS) else ()
   differing = [
     name
     for name in sorted(flat.keys() | before.keys())
@@ -149,6 +164,8 @@ def check(workdir: Path, flat: dict[str, Any]) -> None:
 def claim(workdir: Path, flat: dict[str, Any], data: Any, command: str) -> None:
   """Writes config and data, and the command where it is a new one; deletes what dead processes left half written.
 
+  Until something is worth keeping, nothing of an earlier command is.
+
   Args:
     workdir: the directory.
     flat: the config, see `config.flatten`.
@@ -156,6 +173,9 @@ def claim(workdir: Path, flat: dict[str, Any], data: Any, command: str) -> None:
     command: what a user typed.
   """
   paths.remove_partials(workdir)
+  if not bound(workdir):
+    for name in (metrics.NAME, COMMANDS):
+      paths.remove_file(workdir / name)
   if not begun(workdir) or not (workdir / DATA).exists():
     paths.write_atomically(workdir / DATA, json_io.dumps(data))
   before = commands(workdir)

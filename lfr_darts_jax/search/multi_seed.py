@@ -16,6 +16,7 @@ import msgspec
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.runtime import distributed, json_io, metrics, paths, workdir as workdirs
 from lfr_darts_jax.runtime.distributed import Devices
+from lfr_darts_jax.runtime.optional import optional
 from lfr_darts_jax.runtime.paths import Path
 from lfr_darts_jax.search.diagnostics import Finding
 from lfr_darts_jax.search_space.genotype import Genotype, parse_json
@@ -103,11 +104,13 @@ def save_outcomes(workdir: Path, outcomes: list[Searched]) -> None:
   paths.make_folder(workdir / workdirs.SEARCH)
   for name in (metrics.NAME, workdirs.SEARCH_SUMMARY):
     paths.write_atomically(workdir / name, (origin / name).read_bytes())
-  with paths.fetched(origin / metrics.EVENTS) as events:
-    if paths.is_local(workdir):
-      shutil.copytree(events, workdir / metrics.EVENTS, dirs_exist_ok=True)
-    else:
-      paths.put(events, workdir / metrics.EVENTS)
+  # There are none without tensorboardX.
+  if paths.names(origin / metrics.EVENTS):
+    with optional(f"{metrics.EVENTS} of the best search"), paths.fetched(origin / metrics.EVENTS) as events:
+      if paths.is_local(workdir):
+        shutil.copytree(events, workdir / metrics.EVENTS, dirs_exist_ok=True)
+      else:
+        paths.put(events, workdir / metrics.EVENTS)
   written = [{**dataclasses.asdict(o), "genotype": json.loads(o.genotype.to_json())} for o in outcomes]
   paths.write_atomically(workdir / workdirs.ALL_SEEDS, json_io.dumps(written))
 

@@ -161,26 +161,6 @@ def make(config: ml_collections.ConfigDict) -> Plan:
   return dataclasses.replace(plan, stages=tuple(scheduled))
 
 
-def check_network(config: ml_collections.ConfigDict) -> None:
-  """Checks that the final network holds the cells that the plan searches; where a genotype is given, it need not.
-
-  Raises:
-    UsageError: where it does not.
-  """
-  if config.space.name != spaces.CELLS:
-    return
-  layers, searched = config.network.layers, config.search.layers
-  if config.plan.name in ("lfr_darts", "joint") and layers < len(CELL_NAMES):
-    raise UsageError(
-      f"config.network.layers: {layers}; allowed are {len(CELL_NAMES)} or more, one for every cell of the plan"
-    )
-  if config.plan.name == "per_layer" and layers != searched:
-    raise UsageError(
-      f"config.network.layers: {layers}; allowed is config.search.layers, {searched}, since every layer has a cell of "
-      "its own"
-    )
-
-
 def steps_per_stage(config: ml_collections.ConfigDict, train_images: int) -> int:
   """Steps of a stage: `search.epochs` passes over a split of the search, each without its last incomplete batch."""
   split = int(train_images * config.data.search_fraction) // 2
