@@ -21,14 +21,14 @@ def get_config(name: str = "macro"):
   config.space.name = "mobile"
   config.plan.inherit_weights = True
   # Weights of evenly sampled paths, whose losses choose: on the pilot's seeds that ranked far better than alphas.
-  config.search.update(gate="sampled", warmup_fraction=1.0, measured_batches=3200, learning_rate=0.1)
+  config.search.update(gate="sampled", warmup_fraction=1.0, measured_batches=270, learning_rate=0.1)
   config.search.update(channels=8, epochs=10, alpha_learning_rate=None)
   config.network.update(channels=32)
   config.train.update(
     epochs=50, batch_size=256, learning_rate=0.1, weight_decay=5e-4, auxiliary_weight=0.0, drop_path=0.0, cutout=0
   )
   if size:
-    config.search.update(epochs=2, measured_batches=400)
+    config.search.update(epochs=2, measured_batches=130)
     config.network.update(channels=8)
     config.train.update(epochs=2)
   return config

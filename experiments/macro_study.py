@@ -34,7 +34,7 @@ from lfr_darts_jax.training.evaluate import evaluate
 
 CHANNELS = 8  # Of the supernet's stem, a quarter of the benchmark's.
 EPOCHS = 8  # Of each half, per search, shared out over a plan's stages.
-PATHS = 3_200  # By whose losses strengths are measured.
+BATCHES = 270  # Of validation images through random paths, by whose losses strengths are measured.
 HELD_OUT = 2_000  # Images that no search sees.
 CODES = tuple(np.array(macro_space.codes())[np.random.default_rng(0).permutation(3**8)[:200]].tolist())
 PLANS: Mapping[str, Mapping[str, Any]] = {
@@ -98,7 +98,7 @@ def config_of(job: Job, data_dir: str | None, channels: int = CHANNELS) -> ml_co
   config = mobile.get_config("macro")
   config.data.dir, config.seed, config.search.channels = data_dir, job.seed, channels
   config.data.search_fraction = 1 - HELD_OUT / 50_000
-  config.search.measured_batches = PATHS
+  config.search.measured_batches = BATCHES
   flat = schema.flatten(config) | PLANS[job.plan] | RELAXATIONS[job.relaxation]
   if job.priced:
     flat |= {"search.warmup_fraction": 0.3}

@@ -191,7 +191,7 @@ FIELDS: dict[str, Field] = {
     "search.budget": Field((), tuple, "((unit, limit), ...), units multiply_adds, parameters, latency, each once, limits above 0", _budget, "what the final network may cost, for one image, as it stands under network.*; latency in seconds, see search.costs; () for any; our choice"),
     "search.costs": _text(None, "file of the latencies of a final network's choices, as benchmarks/latency.py measures them", optional=True),
     "search.price_rate": _number(0.0, 0.0, 100.0, "how fast the price of cost in the alphas' loss moves, per step and per budget that the expected network exceeds; 0 for no price; after DLW-NAS, its form our choice"),
-    "search.measured_batches": _integer(0, 0, "random paths through the last supernet of a chain, a validation batch each, by whose losses its layers are chosen; 0: by the alphas; our choice", 10**6),
+    "search.measured_batches": _integer(0, 0, "validation batches through random paths of the last supernet of a chain, by whose losses its layers are chosen; 0: by the alphas; our choice", 10**6),
     "search.sample_weight_exponent": _number(0.0, 0.0, 10.0, "how much hard images count more in the alphas' loss; 0 not at all, DARTS; DARTS-PAP, its value our choice"),
     "search.num_seeds": _integer(1, 1, "searches, with this seed and those after it, of which the one whose last supernet has the best validation accuracy is kept; DARTS 4, trained for a short while to be compared", 1000),
     "search.order": _choice(1, (1, 2), "of the bilevel gradient: 1 takes the weights as they are, 2 differentiates through their next step (DARTS, section 2.3)"),

@@ -282,11 +282,11 @@ def test_what_chains_refuse(name, value, message):
 
 
 def test_an_additive_model_of_losses_by_hand():
-  # Losses 2 + a + b with a in (0, ln 3) and b in (0, ln 2): strengths 3/4, 1/4 and 2/3, 1/3; a third column is no
-  # candidate.
-  draws = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-  values = 2 + np.log(3) * draws[:, 0] + np.log(2) * draws[:, 1]
-  chosen = {"a": np.eye(3)[draws[:, 0]], "b": np.eye(3)[draws[:, 1]]}
+  # Losses a + b beside the batch's own, a in (0, ln 3) and b in (0, ln 2): strengths 3/4, 1/4 and 2/3, 1/3; a third
+  # column is no candidate. Without a constant per batch a would seem to cost 5 less.
+  draws = np.array([[[0, 0], [0, 1], [1, 1]], [[1, 0], [1, 1], [0, 0]]])
+  values = np.array([[2], [-3]]) + np.log(3) * draws[..., 0] + np.log(2) * draws[..., 1]
+  chosen = {"a": np.eye(3)[draws[..., 0]], "b": np.eye(3)[draws[..., 1]]}
   found = measured.additive(chosen, values, {"a": [0, 1], "b": [0, 1]})
   np.testing.assert_allclose(found["a"], [[0.75, 0.25, 0]], atol=1e-9)
   np.testing.assert_allclose(found["b"], [[2 / 3, 1 / 3, 0]], atol=1e-9)

@@ -152,7 +152,8 @@ class SearchSteps:
     self._hypergradient = hypergradient.HYPERGRADIENTS[search.hypergradient] if order_2 else None
     ahead = self._hypergradient is not None and self._hypergradient.looks_ahead
     self._for_cpu = target.is_cpu() if for_cpu is None else for_cpu
-    by = lambda *needed: PARAMS_AND_ALPHAS if self._for_cpu else needed
+    moves = self._warmup < total  # A warm-up as long as the stage is compiled without all the rest.
+    by = lambda *needed: PARAMS_AND_ALPHAS if self._for_cpu and moves else needed
     self._adversarial = bool(search.perturbation) and search.perturbed_by == "adversary"
     by_alphas = by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas")
     unroll = Phase(TRAIN, by("params"), False, False, False, self._unroll)
@@ -160,7 +161,7 @@ class SearchSteps:
     probe = Phase(TRAIN, by("alphas"), False, False, True, self._probe)
     weights = Phase(TRAIN, by("params"), False, True, self._adversarial, self._update_weights)
     self._looks_ahead, probes = ahead, (probe,) * (PROBES if self._adversarial else 0)
-    self._phases = (*((unroll,) if ahead else ()), alphas, *probes, weights)
+    self._phases = (*((unroll,) if ahead else ()), alphas, *probes, weights) if moves else (weights,)
     normal = {cell.name for cell in network.cells if cell.kind == NORMAL} & set(stage.searched)
     layers = [tuple(f"layer_{i}" for i, n in enumerate(stage.layout) if n == name) for name in sorted(normal)]
     self._aligned = [several for several in layers if len(several) > 1]
@@ -242,6 +243,8 @@ class SearchSteps:
     """
     weights, moving = len(self._phases) - 1, carry.state.step >= self._warmup
     take = functools.partial(self._take_phase, batches)
+    if not weights:
+      return take(weights, carry)
     if carry.shift is not None:
       carry = carry._replace(shift=self._first_shift(carry.state, moving))
     if self._for_cpu:

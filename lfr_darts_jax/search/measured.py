@@ -3,7 +3,8 @@
 Alphas that were moved at different depths, in different networks, are not on one scale. Here random paths through the
 last supernet give losses, and an additive model of the choices is fitted to them: a choice's strength is exp(-loss).
 Weights are those of the search; single paths are compared as in one-shot search (Guo et al., "Single path one-shot",
-ECCV 2020), but of all layers at once.
+ECCV 2020), but of all layers at once. Paths that share a batch take every choice equally often, as FairNAS trains them
+(Chu et al., ICCV 2021), and only differences within a batch count: that some batches are harder cancels out.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ def strengths(
     split: the data.
     indices: `[n]`, of which images.
     batch_size: images through one path.
-    count: paths.
+    count: batches, each through as many paths as the layer with most candidates has of these.
     statistics: mean and standard deviation of the train split, per channel.
     seed: of the paths and of the images' order.
     devices: that share every batch.
@@ -49,29 +50,35 @@ def strengths(
   """
   rng = np.random.default_rng([seed, 13])
   cells = {cell.name: [network.operations.index(name) for name in cell.candidates[0]] for cell in network.cells}
-  paths = {name: rng.choice(columns, count) for name, columns in cells.items()}
+  each = max(map(len, cells.values()))
+  fair = lambda columns: rng.permutation(np.resize(rng.permutation(columns), each))
+  paths = {name: np.concatenate([fair(columns) for _ in range(count)]) for name, columns in cells.items()}
   order = np.concatenate([rng.permutation(indices) for _ in range(-(-count * batch_size // len(indices)))])
   loss, eye, found = _loss(network, devices, statistics), np.eye(len(network.operations), dtype=np.float32), []
   variables = devices.replicate(variables)
   with contextlib.closing(split.eval_batches(order[: count * batch_size], batch_size)) as batches:  # type: ignore[type-var]
     for i, (images, labels, _) in enumerate(batches):
-      mixtures = devices.replicate({name: eye[drawn[i]][None] for name, drawn in paths.items()})
-      found.append(float(loss(variables, mixtures, *devices.split((images, labels), 0))))
-  return additive({name: eye[drawn] for name, drawn in paths.items()}, np.array(found), cells)
+      batch = devices.split((images, labels), 0)
+      for path in range(i * each, (i + 1) * each):
+        mixtures = devices.replicate({name: eye[drawn[path]][None] for name, drawn in paths.items()})
+        found.append(float(loss(variables, mixtures, *batch)))
+  chosen = {name: eye[drawn].reshape(count, each, -1) for name, drawn in paths.items()}
+  return additive(chosen, np.reshape(found, (count, each)), cells)
 
 
 def additive(
   chosen: dict[str, np.ndarray], values: np.ndarray, candidates: dict[str, list[int]]
 ) -> dict[str, np.ndarray]:
-  """Softmax of the negated parts of an additive model of values.
+  """Softmax of the negated parts of an additive model of values, every batch with a constant of its own.
 
   Args:
-    chosen: by cell `[n, operations]`, one where an operation was chosen.
-    values: `[n]`.
+    chosen: by cell `[batches, paths, operations]`, one where an operation was chosen.
+    values: `[batches, paths]`.
     candidates: by cell, the columns that could be chosen.
   """
-  design = np.concatenate([*chosen.values(), np.ones((len(values), 1))], axis=1)
-  parts = np.linalg.lstsq(design, values, rcond=None)[0][:-1].reshape(len(chosen), -1)
+  centred = lambda array: array - array.mean(axis=1, keepdims=True)
+  design = centred(np.concatenate([*chosen.values()], axis=2)).reshape(values.size, -1)
+  parts = np.linalg.lstsq(design, centred(values).ravel(), rcond=None)[0].reshape(len(chosen), -1)
   result = {}
   for name, part in zip(chosen, parts, strict=True):
     columns, strength = candidates[name], np.zeros((1, len(part)))
