@@ -19,7 +19,9 @@ def of(name, alphas, relax=softmax, mask=None, costs=0.0):
 
   def value(alphas):
     mixture = relax(Alphas(alphas), mask, Moment())
-    choice = penalties.Choice({"n0": Alphas(alphas)}, {"n0": mixture}, {"n0": mask}, 1.0, {"n0": jnp.asarray(costs)})
+    # Cells that are derived have costs, but no alphas.
+    every = {"n0": jnp.asarray(costs), "r0": jnp.ones((2, 2))}
+    choice = penalties.Choice({"n0": Alphas(alphas)}, {"n0": mixture}, {"n0": mask}, 1.0, every)
     return penalties.PENALTIES[name](choice)
 
   return value(alphas), jax.grad(value)(alphas)
@@ -65,7 +67,7 @@ def test_complexity_by_hand():
   np.testing.assert_allclose(value, (0.75 * 6656 + 0.5 * 1664) / 8320)
 
 
-def test_costs_are_those_of_the_supernet():
+def test_everyare_those_of_the_supernet():
   cell = CellSpec.full("n0", "normal", 1, ("skip_connect", "sep_conv_3x3", "dil_conv_3x3"))
   network = Network(("n0",), (cell,), cell.candidates[0], 4, 3, LayerSettings(True))
   costs = penalties.costs((("complexity", 0.1, "constant"),), network, (8, 8, 3))

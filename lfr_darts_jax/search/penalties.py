@@ -20,7 +20,7 @@ class Choice(NamedTuple):
     mixtures: per searched cell `[edges, operations]`.
     mask: like `alphas`, bool: which candidates are left.
     progress: of the stage's bilevel steps, from 0 to 1.
-    costs: like `mixtures`, multiply-adds of every candidate, see `cost.candidates`.
+    costs: like `mixtures`, and of cells that are derived too, multiply-adds of every candidate, see `cost.candidates`.
   """
 
   alphas: dict[str, Alphas]
@@ -64,7 +64,8 @@ def polarization(choice: Choice) -> jax.Array:
 
 def complexity(choice: Choice) -> jax.Array:
   """Expected multiply-adds as a share of the dearest choice (after DLW-NAS, whose exact form is in no such text)."""
-  costs = {name: jnp.where(choice.mask[name].operations > 0, cost, 0) for name, cost in choice.costs.items()}
+  left = lambda name: choice.mask[name].operations > 0
+  costs = {name: jnp.where(left(name), choice.costs[name], 0) for name in choice.mixtures}
   dearest = sum(jnp.sum(jnp.max(cost, axis=-1)) for cost in costs.values())
   expected = sum(jnp.sum(choice.mixtures[name] * cost) for name, cost in costs.items())
   return expected / jnp.maximum(dearest, 1)
