@@ -29,6 +29,13 @@ def test_certainty_by_hand():
   assert leads == {"none": [1, 1, 0], "skip_connect": [1, 1, 2], "max_pool_3x3": [0, 0, 0]}
 
 
+def test_strengths_are_losses_beside_the_best_of_a_layer():
+  (axes,) = curves.strengths({"l0": (0.25, 0.5, 0.25), "l1": (0.0, 0.2, 0.8)}, ("identity", "small", "large")).axes
+  heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
+  np.testing.assert_allclose(heights, [[np.log(2), np.nan], [0, np.log(4)], [np.log(2), 0]])
+  assert [label.get_text() for label in axes.get_xticklabels()] == ["l0", "l1"]
+
+
 def test_phases_follow_each_other():
   one = Scalars(np.array([1, 2]), {"train_loss": np.array([3.0, 2.0]), "validation_loss": np.full(2, np.nan)})
   (axes,) = curves.progress([one, one], ("train_loss", "validation_loss"), "loss").axes

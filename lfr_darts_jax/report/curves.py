@@ -113,6 +113,27 @@ def progress(series: Sequence[Scalars], names: Sequence[str], title: str) -> Fig
   return figure
 
 
+def strengths(of_layers: Mapping[str, Sequence[float]], operations: Sequence[str]) -> Figure:
+  """By layer, how much validation loss every choice adds to the layer's best.
+
+  Args:
+    of_layers: strengths, see `search.measured`; 0 for what is no candidate.
+    operations: names of the columns.
+  """
+  logs = np.log(np.array([np.where(np.array(row) > 0, row, np.nan) for row in of_layers.values()]))
+  added = np.nanmax(logs, axis=1, keepdims=True) - logs
+  figure = Figure(figsize=(11, 3), layout="constrained")
+  axes, width = figure.subplots(), 0.8 / len(operations)
+  for column, name in enumerate(operations):
+    places = np.arange(len(added)) + (column - (len(operations) - 1) / 2) * width
+    axes.bar(places, added[:, column], width, label=name, color=COLOURS[column % len(COLOURS)])
+  axes.set_xticks(range(len(added)), list(of_layers))
+  axes.set_ylabel("loss added, nats", fontsize=9)
+  axes.legend(fontsize=8, frameon=False)
+  _tidy(axes)
+  return figure
+
+
 def _styles() -> Iterator[dict[str, Any]]:
   return ({"color": colour, "linestyle": style} for style, colour in itertools.product(STYLES, COLOURS))
 

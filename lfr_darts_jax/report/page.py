@@ -84,6 +84,8 @@ def _contents(run: Run) -> dict[str, Any]:
       for i, outcomes in enumerate(run.stage_results)
       for outcome in outcomes.values()
     ],
+    "layers": run.config.space.name == spaces.MOBILE,
+    "strengths": _strengths(run) if run.strengths else None,
     "iterations": _iterations(run),
     "curves": _curves(run),
     "result": run.result,
@@ -139,13 +141,21 @@ def _spending(run: Run, genotype: Genotype) -> Picture:
   return _picture(figure, "Multiply-adds and parameters by layer", "What every layer costs, from image to classifier.")
 
 
+def _strengths(run: Run) -> Picture:
+  figure = curves.strengths(run.strengths, spaces.operations(run.config))
+  caption = (
+    "Validation loss that a choice adds to its layer's best, by the losses of random paths. The choice falls by it."
+  )
+  return _picture(figure, "What every choice of every layer adds to the validation loss", caption)
+
+
 def _iterations(run: Run) -> list[dict[str, Any]]:
   operations, edges = spaces.operations(run.config), {cell.name: cell.edges for cell in run.plan.cells}
   iterations = []
   for i, histories in enumerate(run.histories):
     drawn = []
     for name, history in histories.items():
-      if not len(history.steps):
+      if not len(history.steps) or run.plan.stages[i].warmup >= 1:  # Alphas that never move make no picture.
         continue
       rounds = ", ".join(f"to {keep} after step {step}" for step, keep in history.prunings)
       caption = f"Softmax of the alphas on every edge of {name} over the steps."

@@ -10,7 +10,7 @@ import numpy as np
 from lfr_darts_jax.errors import UsageError, short
 from lfr_darts_jax.report import misclassified
 from lfr_darts_jax.runtime import json_io, metrics, workdir as workdirs
-from lfr_darts_jax.runtime.metrics import OUTCOME, PRUNED, Entry
+from lfr_darts_jax.runtime.metrics import OUTCOME, PRUNED, STRENGTHS, Entry
 from lfr_darts_jax.runtime.paths import Path
 from lfr_darts_jax.search import diagnostics, multi_seed, plans
 from lfr_darts_jax.search_space import formats, spaces
@@ -60,7 +60,7 @@ class StageResult:
 
   cell: CellSpec
   entropy: float
-  skip_connects: int
+  skip_connects: int | None
   validation_accuracy: float
 
 
@@ -76,6 +76,7 @@ class Run:
     search: of every stage begun, its scalars.
     histories: by stage begun, then by cell.
     stage_results: by stage ended, then by cell.
+    strengths: of every layer's choices, as the losses of random paths gave them; empty where nothing was so measured.
     findings: signs of collapse.
     training: scalars of the final training.
     genotype: the derived cells, None before the search is done.
@@ -92,6 +93,7 @@ class Run:
   search: tuple[Scalars, ...]
   histories: tuple[dict[str, AlphaHistory], ...]
   stage_results: tuple[dict[str, StageResult], ...]
+  strengths: dict[str, tuple[float, ...]]
   findings: tuple[diagnostics.Finding, ...]
   training: Scalars
   genotype: Genotype | None
@@ -138,7 +140,7 @@ def read(workdir: Path) -> Run:
   plan = plans.make(config) if any(e["phase"] == "search" for e in entries) else plans.Plan((), ())
   begun = list(zip(plan.stages, _by_stage(entries, plan), strict=False))
   cells = {cell.name: cell for cell in plan.cells}
-  ended = [(stage, own[-1]) for stage, own in begun if f"{OUTCOME}{stage.searched[0]}" in own[-1]]
+  ended = [(stage, e) for stage, own in begun for e in own if f"{OUTCOME}{stage.searched[0]}" in e]
   summary = multi_seed.read_summary(workdir)
   return Run(
     workdir,
@@ -148,6 +150,7 @@ def read(workdir: Path) -> Run:
     tuple(_scalars(own) for _, own in begun),
     tuple({n: _history(own, cells[n], spaces.operations(config)) for n in stage.searched} for stage, own in begun),
     tuple({n: _stage_result(entry, cells[n]) for n in stage.searched} for stage, entry in ended),
+    _strengths(entries, spaces.operations(config)),
     tuple(diagnostics.latest(entries)),
     _scalars([e for e in entries if e["phase"] == "train"]),
     formats.load(workdir / workdirs.GENOTYPE) if (workdir / workdirs.GENOTYPE).exists() else None,
@@ -194,6 +197,17 @@ def _history(entries: Sequence[Entry], cell: CellSpec, operations: Sequence[str]
   return AlphaHistory(np.array([e["step"] for e in taken], int), mixtures, prunings)
 
 
+def _strengths(entries: Sequence[Entry], operations: Sequence[str]) -> dict[str, tuple[float, ...]]:
+  found = {}
+  for entry in entries:
+    for key in (key for key in entry if key.startswith(STRENGTHS)):
+      (row,) = _value(entry, key, tuple[tuple[float, ...]])
+      if len(row) != len(operations):
+        raise UsageError(f"{metrics.NAME}: {key}: {short(row)}; allowed are {len(operations)} numbers, one per block")
+      found[key.removeprefix(STRENGTHS)] = row
+  return found
+
+
 def _stage_result(entry: Entry, full: CellSpec) -> StageResult:
   name = full.name
   candidates = _value(entry, f"candidates/{name}", tuple[tuple[str, ...], ...])
@@ -206,6 +220,6 @@ def _stage_result(entry: Entry, full: CellSpec) -> StageResult:
   return StageResult(
     dataclasses.replace(full, candidates=candidates),
     _value(entry, f"{OUTCOME}{name}"),
-    _value(entry, f"skip_connects/{name}", int),
+    _value(entry, f"skip_connects/{name}", int | None),
     _value(entry, "validation_accuracy"),
   )

@@ -20,7 +20,8 @@ from lfr_darts_jax.runtime.paths import Path, Staged
 NAME, EVENTS, PHASES = "metrics.jsonl", "tensorboard", ("search", "train", "test")
 PUT_SECONDS = 60  # A bucket takes whole files alone; one per line would be too many.
 PRUNED = "pruned_to"  # Names the operations kept by a round of pruning.
-OUTCOME = "entropy/"  # Begins a name in the last line of a stage of the search, and in no other.
+OUTCOME = "entropy/"  # Begins a name in the line that ends a stage of the search, and in no other.
+STRENGTHS = "strengths/"  # Begins a name in the line behind it, where the losses of random paths were measured.
 # The largest entry is the end of a stage that searches all cells, with 16 nodes: 0.2 MB.
 MAX_LINE, MAX_BYTES = 1_000_000, 1_000_000_000
 

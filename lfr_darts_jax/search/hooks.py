@@ -9,7 +9,7 @@ import ml_collections
 import msgspec
 
 from lfr_darts_jax.runtime import session as sessions
-from lfr_darts_jax.runtime.metrics import OUTCOME, PRUNED
+from lfr_darts_jax.runtime.metrics import OUTCOME, PRUNED, STRENGTHS
 from lfr_darts_jax.runtime.session import ChunkResult, Session
 from lfr_darts_jax.search import diagnostics, plans
 from lfr_darts_jax.search.bilevel import TRAIN, VALIDATION
@@ -17,7 +17,7 @@ from lfr_darts_jax.search.pruning import Pruner
 from lfr_darts_jax.search.relaxation import entropy
 from lfr_darts_jax.search.state import SearchPosition, SearchState
 from lfr_darts_jax.search_space import spaces
-from lfr_darts_jax.search_space.cell_spec import CellSpec
+from lfr_darts_jax.search_space.cell_spec import LAYER, CellSpec
 from lfr_darts_jax.search_space.operation_names import SKIP_CONNECT
 
 SNAPSHOTS = 100  # Of the alphas in a stage, about; enough to draw their course.
@@ -127,23 +127,23 @@ class SearchLogger:
     mixtures = self._pruner.mixtures(state)
     for cell in reduced:
       uncertainty = float(entropy(jnp.asarray(mixtures[cell.name])).mean())
-      identities = cell.count(SKIP_CONNECT)
       values |= {
         f"alphas/{cell.name}": mixtures[cell.name],
         **_candidates([cell]),
         f"{OUTCOME}{cell.name}": uncertainty,
-        f"skip_connects/{cell.name}": identities,
       }
-      lines.append(
-        f"{cell} | entropy {uncertainty:.3f} | {identities} skip_connects | validation accuracy {100 * accuracy:.1f} %"
-      )
+      told = [str(cell), f"entropy {uncertainty:.3f}", f"validation accuracy {100 * accuracy:.1f} %"]
+      if cell.kind != LAYER:
+        values[f"skip_connects/{cell.name}"] = cell.count(SKIP_CONNECT)
+        told.insert(2, f"{cell.count(SKIP_CONNECT)} skip_connects")
+      lines.append(" | ".join(told))
     values |= self._diagnose(position, state, ended=True, lines=lines)
     self._write(position.stage, self._total, values)
 
   def measured(self, position: SearchPosition) -> None:
     """Writes and says the strengths that the losses of random paths gave, see `measured`."""
     operations = spaces.operations(self._config)
-    self._write(position.stage, self._total, {f"strengths/{name}": rows for name, rows in position.strengths.items()})
+    self._write(position.stage, self._total, {f"{STRENGTHS}{name}": rows for name, rows in position.strengths.items()})
     for name, (row,) in position.strengths.items():
       told = ", ".join(f"{operation} {strength:.3f}" for operation, strength in zip(operations, row, strict=True))
       self._session.progress.say(f"{name}: strengths by loss: {told}")
