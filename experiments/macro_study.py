@@ -34,7 +34,7 @@ from lfr_darts_jax.training.evaluate import evaluate
 
 CHANNELS = 8  # Of the supernet's stem, a quarter of the benchmark's.
 EPOCHS = 8  # Of each half, per search, shared out over a plan's stages.
-BATCHES = 270  # Of validation images through random paths, by whose losses strengths are measured.
+BATCHES = 1_000  # Of validation images through random paths, by whose losses strengths are measured.
 HELD_OUT = 2_000  # Images that no search sees.
 CODES = tuple(np.array(macro_space.codes())[np.random.default_rng(0).permutation(3**8)[:200]].tolist())
 PLANS: Mapping[str, Mapping[str, Any]] = {
