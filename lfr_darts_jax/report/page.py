@@ -63,8 +63,11 @@ def in_notebook(shown: Genotype | Predictor) -> str:
   workdir = None if isinstance(shown, Genotype) else shown.workdir
   run = None if workdir is None else run_data.read(workdir)
   drawn = [_picture(figure, f"Graph of {name}", name) for name, figure in drawing.pictures(genotype.cells).items()]
-  facts, graphs = ([], []) if run is None else (_facts(run), [_network(run, genotype), *_curves(run)])
-  return _template("notebook.html").render(facts=facts, pictures=[*drawn, *graphs])
+  if run is None:
+    return _template("notebook.html").render(facts=[], pictures=drawn)
+  drawn = [] if genotype.space == spaces.MOBILE else drawn  # The network shows a chain.
+  pictures = [*drawn, _network(run, genotype), *_curves(run)]
+  return _template("notebook.html").render(facts=_facts(run), pictures=pictures)
 
 
 def _template(name: str) -> jinja2.Template:
