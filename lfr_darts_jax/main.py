@@ -59,12 +59,8 @@ MODES = {
   "evaluate": Mode(
     "Tests the workdir's trained network, on --config.data.dir where that is given.", PROCESSES, schema.TEST_FIELDS
   ),
-  "predict": Mode(
-    "Classifies --images with the workdir's trained network; rows to stdout or --output.", ("images", "output")
-  ),
-  "export": Mode(
-    "Writes the workdir's trained network for other programs, into WORKDIR/export or --output.", ("output",)
-  ),
+  "predict": Mode("Classifies --images with the workdir's trained network.", ("images", "output")),
+  "export": Mode("Writes the trained network for other programs, into --output or WORKDIR/export.", ("output",)),
   "describe": Mode(
     "Counts parameters and multiply-adds of --genotype's network; needs no data.",
     ("genotype", "config"),

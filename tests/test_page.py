@@ -7,7 +7,9 @@ from PIL import Image
 import pytest
 
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.report import page
+from lfr_darts_jax.report import page, run_data
+from lfr_darts_jax.search_space import genotype as genotypes
+from lfr_darts_jax.training.predictor import Predictor
 from tests import runs
 
 
@@ -173,7 +175,7 @@ def test_a_notebook_shows_a_genotype_and_a_finished_run_by_themselves(tmp_path):
   assert all(f"<figcaption>{cell.name}</figcaption>" in cells for cell in run.genotype.cells)
   names, statistics = run.result.class_names, (tuple(run.result.mean), tuple(run.result.deviation))
   text = shown(Predictor(run.config, run.genotype, names, statistics, None, tmp_path))
-  assert f"{run.result.test_error:.2f} %" in text and "1 × cpu" in text
+  assert f"{run.result.test_error:.2f} %" in text and "1 \u00d7 cpu" in text
   # The cells, the network, loss and accuracy of the search and of the training.
   assert text.count("data:image/svg+xml") == 5 + 1 + 4
   # Without a directory there is no run to tell of.
