@@ -1,9 +1,12 @@
-"""Networks as if they were trained: random weights, in a fraction of a second."""
+"""Networks as if they were trained, within seconds."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from lfr_darts_jax.data import augment
+from lfr_darts_jax.models.layers import norm
 from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.search_space import genotype as genotypes
 from lfr_darts_jax.search_space.genotype import Genotype
@@ -21,16 +24,16 @@ def images(count):
 
 
 def make(config, genotype, workdir=None):
-  """A predictor of digits."""
+  """A predictor of images of digits' size, with random weights, and the statistics of `images`."""
   network, rng = final_network(config, genotype), np.random.default_rng(0)
-  image = jnp.zeros((1, config.data.image_size, config.data.image_size, config.data.channels))
-  shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0), image)
-  # Weights about zero, statistics above it.
-  low = {"params": -1.0, "batch_stats": 0.5}
-  variables = {
-    name: jax.tree.map(lambda leaf, low=low[name]: rng.uniform(low, 1.0, leaf.shape).astype(np.float32), tree)
-    for name, tree in shapes.items()
-  }
+  seen = augment.normalize(jnp.asarray(images(16)), *STATISTICS)
+  shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0), seen)
+  drawn = jax.tree.map(lambda leaf: rng.uniform(-1, 1, leaf.shape).astype(np.float32), shapes)
+  # Whatever the weights, images then differ in every layer, as after a training.
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(norm, "MOMENTUM", 0.0)
+    trained = jax.jit(lambda variables: network.apply(variables, seen, None, True, mutable=["batch_stats"])[1])
+    variables = {**drawn, **jax.tree.map(np.asarray, trained(drawn))}
   return Predictor(config, genotype, tuple("abcdefghij"), STATISTICS, variables, workdir)
 
 
