@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["get_config", "load", "search", "set_flags", "train"]
 _HOMES = {
   "get_config": "runtime.config_file",
+  "in_notebook": "report.page",
   "load": "training.predictor",
   "set_flags": "runtime.jax_setup",
   "train": "pipeline",

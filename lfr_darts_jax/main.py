@@ -59,6 +59,8 @@ MODES = {
   "evaluate": Mode(
     "Tests the workdir's trained network, on --config.data.dir where that is given.", PROCESSES, schema.TEST_FIELDS
   ),
+  "predict": Mode("Classifies --images with the workdir's trained network.", ("images", "output")),
+  "export": Mode("Writes the trained network for other programs, into --output or WORKDIR/export.", ("output",)),
   "describe": Mode(
     "Counts parameters and multiply-adds of --genotype's network; needs no data.",
     ("genotype", "config"),
@@ -80,6 +82,12 @@ _DEVICE = flags.DEFINE_string(
   "device",
   "here",
   f"What --mode=estimate is for: {', '.join(deviceless.DEVICES)}; {' or '.join(deviceless.HERE)} times some steps.",
+)
+_IMAGES = flags.DEFINE_string(
+  "images", None, "What --mode=predict classifies: an image, a folder, or a quoted pattern such as 'scans/**/*.png'."
+)
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "Where to: --mode=predict's FILE.csv or FILE.jsonl, or the folder of --mode=export."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Join the processes of this TPU pod, Slurm, Kubernetes or Open MPI job."
@@ -127,6 +135,16 @@ def main(argv: Sequence[str]) -> None:
     pipeline.train(config, given or _genotype_of_workdir(), workdir, command=command)
   elif mode == "evaluate":
     print(json.dumps(pipeline.evaluate(workdir, config)))
+  elif mode == "predict":
+    from lfr_darts_jax import predict
+
+    if _IMAGES.value is None:
+      raise UsageError("images: not given; --mode=predict allows an image, a folder, or a pattern")
+    predict.predict(workdir, _IMAGES.value, _OUTPUT.value, _answer)
+  elif mode == "export":
+    from lfr_darts_jax import export
+
+    print(*export.export(workdir, _OUTPUT.value), sep="\n")
   elif mode == "report":
     print(page.write(workdir))
   else:
@@ -248,7 +266,7 @@ def _check_used(name: str, given: Sequence[str]) -> None:
     if field != flag and not field.startswith(mode.fields):
       allowed = ", ".join(f"{f}*" if f.endswith(".") else f for f in mode.fields) or "none"
       raise UsageError(f"config.{field}: --mode={name} does not use it; allowed are {allowed}")
-    if flag in ("genotype", "config", "device", *PROCESSES) and flag not in mode.flags:
+    if flag in ("genotype", "config", "device", "images", "output", *PROCESSES) and flag not in mode.flags:
       users = ", ".join(other for other, its in MODES.items() if flag in its.flags)
       raise UsageError(f"{flag}: --mode={name} does not use it; allowed with {users}")
 
@@ -338,7 +356,18 @@ def _report(error: BaseException, status: int, text: str = "") -> None:
 
 def _flags() -> dict[str, str]:
   """What every flag does."""
-  own = (_WORKDIR, _GENOTYPE, _DEVICE, _DISTRIBUTED, _COORDINATOR, _NUM_PROCESSES, _PROCESS_ID, _DEBUG)
+  own = (
+    _WORKDIR,
+    _GENOTYPE,
+    _DEVICE,
+    _IMAGES,
+    _OUTPUT,
+    _DISTRIBUTED,
+    _COORDINATOR,
+    _NUM_PROCESSES,
+    _PROCESS_ID,
+    _DEBUG,
+  )
   return {
     "--mode=MODE": "What to do, see above.",
     "--config=NAME": "A preset, a Python file with get_config(), or JSON such as a run's config.json. Without it, the "

@@ -7,7 +7,9 @@ from PIL import Image
 import pytest
 
 from lfr_darts_jax.errors import UsageError
-from lfr_darts_jax.report import page
+from lfr_darts_jax.report import page, run_data
+from lfr_darts_jax.search_space import genotype as genotypes
+from lfr_darts_jax.training.predictor import Predictor
 from tests import runs
 
 
@@ -162,3 +164,21 @@ def test_no_run(tmp_path):
   with pytest.raises(UsageError, match=r"has no config.json"):
     page.write(tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_notebook_shows_a_genotype_and_a_finished_run_by_themselves(tmp_path):
+  formatters = pytest.importorskip("IPython.core.formatters")
+  shown = lambda value: formatters.DisplayFormatter().format(value)[0]["text/html"]
+  run = run_data.read(runs.write(tmp_path))
+  cells = shown(run.genotype)
+  assert cells.count("data:image/svg+xml") == 5 == len(run.genotype.cells)
+  assert all(f"<figcaption>{cell.name}</figcaption>" in cells for cell in run.genotype.cells)
+  names, statistics = run.result.class_names, (tuple(run.result.mean), tuple(run.result.deviation))
+  text = shown(Predictor(run.config, run.genotype, names, statistics, None, tmp_path))
+  assert f"{run.result.test_error:.2f} %" in text and "1 \u00d7 cpu" in text
+  # The cells, the network, loss and accuracy of the search and of the training.
+  assert text.count("data:image/svg+xml") == 5 + 1 + 4
+  # Without a directory there is no run to tell of.
+  assert shown(Predictor(run.config, run.genotype, names, statistics, None)) == cells
+  chain = genotypes.chain(("identity", "mb6_k5"))
+  assert shown(chain).count("data:image/svg+xml") == 1

@@ -27,7 +27,7 @@ def test_a_trained_network_names_classes(tmp_path):
   np.testing.assert_array_equal(predictor.predict(images[:33])[1], probabilities[:33])
   assert predictor.predict(images[:0])[1].shape == (0, 10)
   with pytest.raises(UsageError, match=r"allowed are uint8\[n, 8, 8, 1\]"):
-    predictor.predict(images[0])
+    predictor.predict(images[..., 0])
   # 1437 images make 44 batches of 32; the checkpoint before them is of another network than the result.
   assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["30", "44"]
   damage.flip(damage.largest(tmp_path / "checkpoints" / "44"))

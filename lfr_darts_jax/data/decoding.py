@@ -120,12 +120,20 @@ def decode(encoded: bytes, channels: int, size: tuple[int, ...] | None = None) -
 
 def _decode(encoded: bytes, channels: int, size: tuple[int, ...] | None) -> np.ndarray:
   with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-    ImageOps.exif_transpose(image, in_place=True)
-    upright = _eight_bits(image)
-    if size is not None:
-      height, width = size
-      upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(_over_white(upright, channels)).reshape(upright.height, upright.width, channels)
+    return pixels(image, channels, size)
+
+
+def pixels(image: Image.Image, channels: int, size: tuple[int, ...] | None = None) -> np.ndarray:
+  """What `decode` makes of a file that Pillow has opened, or of an image that it made; the same arguments and errors.
+
+  Where EXIF says so the image itself is turned.
+  """
+  ImageOps.exif_transpose(image, in_place=True)
+  upright = _eight_bits(image)
+  if size is not None:
+    height, width = size
+    upright = upright.resize((width, height), Image.Resampling.BILINEAR)
+  return np.asarray(_over_white(upright, channels)).reshape(upright.height, upright.width, channels)
 
 
 @contextlib.contextmanager

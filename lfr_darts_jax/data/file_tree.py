@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import fnmatch
 import os
+import pathlib
 import re
 from typing import NamedTuple
 
@@ -83,18 +84,23 @@ class Leftovers:
     return [f"not used: {'; '.join(said)}"] if said else []
 
 
-def entries(folder: str) -> list[os.DirEntry[str]]:
-  """What a folder holds, by name, without litter.
+def is_litter(name: str) -> bool:
+  """Whether a file or folder of this name is passed over."""
+  return bool(_LITTER.fullmatch(name.casefold()))
+
+
+def entries(folder: str, field: str = "config.data.dir") -> list[os.DirEntry[str]]:
+  """What a folder holds, by name, without litter; `field` is what names it.
 
   Raises:
     UsageError: where it can't be read.
   """
   try:
     with os.scandir(folder) as found:
-      kept = [entry for entry in found if not _LITTER.fullmatch(entry.name.casefold())]
+      kept = [entry for entry in found if not is_litter(entry.name)]
   except OSError as error:
     raise UsageError(
-      f"config.data.dir: the folder {folder!r} can't be read ({error.strerror}); allowed are folders that can"
+      f"{field}: the folder {folder!r} can't be read ({error.strerror}); allowed are folders that can"
     ) from None
   return sorted(kept, key=lambda entry: (plain(entry.name), entry.name))
 
@@ -107,18 +113,18 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def is_image(entry: os.DirEntry[str]) -> bool:
+def is_image(entry: os.DirEntry[str] | pathlib.Path) -> bool:
   """Whether a file is meant as an image: by its suffix, and by what it holds where that tells nothing."""
   suffix = os.path.splitext(entry.name)[1].lower()
   if suffix in IMAGE_SUFFIXES or suffix in OTHER_SUFFIXES:
     return suffix in IMAGE_SUFFIXES
   try:
-    return os.path.isfile(entry.path) and decoding.is_image(entry.path)
+    return os.path.isfile(entry) and decoding.is_image(os.fspath(entry))
   except OSError:
     return True  # It will be found to be bad.
 
 
-def images(folder: str, root: str, leftovers: Leftovers) -> Files:
+def images(folder: str, root: str, leftovers: Leftovers, field: str = "config.data.dir") -> Files:
   """The images in a folder and in those below it, in an order that depends on their names alone.
 
   What a link leads to is looked through once, and not where it lies above: links may lead in a circle.
@@ -127,12 +133,13 @@ def images(folder: str, root: str, leftovers: Leftovers) -> Files:
     folder: the folder.
     root: what paths begin from; the folder itself or one above it.
     leftovers: where is counted what is not used.
+    field: what names the folder, for errors as of `entries`.
   """
   found: list[File] = []
   seen = {_key(str(path)) for path in (root, *_between(folder, root))}
 
   def look_through(path: str) -> None:
-    for entry in entries(path):
+    for entry in entries(path, field):
       if not is_folder(entry):
         if is_image(entry):
           found.append(file(entry.path, root))

@@ -213,6 +213,8 @@ def _at_least_float32(x: jax.Array) -> jax.Array:
 
 def cell_form(edges: str) -> str:
   """The form in which mixed cells are computed, by `network.edges`: see `Network`."""
+  if target.is_any():
+    return "unroll"
   return edges if edges != "auto" else "scan" if target.is_cpu() else "star"
 
 

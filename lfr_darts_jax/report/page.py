@@ -21,6 +21,7 @@ from lfr_darts_jax.runtime.progress import duration
 from lfr_darts_jax.search_space import spaces
 from lfr_darts_jax.search_space.cell_spec import LAYER
 from lfr_darts_jax.search_space.genotype import Genotype
+from lfr_darts_jax.training.predictor import Predictor
 from lfr_darts_jax.training.result import Result
 
 MAX_MATRIX, MAX_PAIRS = 30, 12  # Classes of a confusion matrix that can still be read; confused pairs listed.
@@ -47,6 +48,29 @@ def write(workdir: Path) -> Path:
     UsageError: where no run was begun in it, or one of its files can't be read; then nothing is written.
   """
   run = run_data.read(workdir)
+  text = _template("page.html").render(_contents(run))
+  folder = workdir / "report"
+  paths.make_folder(folder)
+  drawing.save_all(folder / "cells", run.cells)
+  path = folder / "index.html"
+  paths.write_atomically(path, text)
+  return path
+
+
+def in_notebook(shown: Genotype | Predictor) -> str:
+  """What a notebook shows by itself, as HTML: the cells of a genotype; of a finished run its figures besides."""
+  genotype = shown if isinstance(shown, Genotype) else shown.genotype
+  workdir = None if isinstance(shown, Genotype) else shown.workdir
+  run = None if workdir is None else run_data.read(workdir)
+  drawn = [_picture(figure, f"Graph of {name}", name) for name, figure in drawing.pictures(genotype.cells).items()]
+  if run is None:
+    return _template("notebook.html").render(facts=[], pictures=drawn)
+  drawn = [] if genotype.space == spaces.MOBILE else drawn  # The network shows a chain.
+  pictures = [*drawn, _network(run, genotype), *_curves(run)]
+  return _template("notebook.html").render(facts=_facts(run), pictures=pictures)
+
+
+def _template(name: str) -> jinja2.Template:
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader("lfr_darts_jax.report", "."),
     autoescape=True,
@@ -54,13 +78,7 @@ def write(workdir: Path) -> Path:
     undefined=jinja2.StrictUndefined,
   )
   environment.filters["duration"] = duration
-  text = environment.get_template("page.html").render(_contents(run))
-  folder = workdir / "report"
-  paths.make_folder(folder)
-  drawing.save_all(folder / "cells", run.cells)
-  path = folder / "index.html"
-  paths.write_atomically(path, text)
-  return path
+  return environment.get_template(name)
 
 
 def _contents(run: Run) -> dict[str, Any]:

@@ -84,6 +84,13 @@ class Genotype:
     )
     return f'{{"format": "{FORMAT}", "version": {VERSION}, "cells": [\n{lines}\n]}}\n'
 
+  def _repr_html_(self) -> str:
+    """Its cells, drawn, as a notebook shows them."""
+    import lfr_darts_jax  # Which looks up on demand what draws, since that lies floors above.
+
+    html: str = lfr_darts_jax.in_notebook(self)
+    return html
+
 
 def section_layout(names: Sequence[str], layers: int) -> tuple[str, ...]:
   """Lays out normal and reduction cells in turn so that the reductions divide the depth evenly.

@@ -85,10 +85,7 @@ class Transform:
       box = random_box(width, height, rng.random((TRIES, 4)).tolist())
     else:
       box = centre_box(width, height) if self.crop == "centre" else Box(0, 0, width, height)
-    pixels, scale = self._decode(encoded, box, ordinary)
-    rows = slice(round(box.top / scale), round((box.top + box.height) / scale))
-    columns = slice(round(box.left / scale), round((box.left + box.width) / scale))
-    image: Any = cv2.resize(pixels[rows, columns], (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+    image: Any = self._resized(*self._decode(encoded, box, ordinary), box)
     if ordinary and self.channels == 3:
       image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     if self.flip and rng.random() < 0.5:
@@ -96,6 +93,17 @@ class Transform:
     if self.jitter or self.hue:
       image = change_colours(image, *jitter_matrix(rng.random(4).tolist(), self.channels, self.jitter, self.hue))
     return image.reshape(self.size, self.size, self.channels)
+
+  def of_pixels(self, pixels: np.ndarray) -> np.ndarray:
+    """What a transform without anything random sees of uint8 pixels `[height, width, channels]`; see `__call__`."""
+    height, width = pixels.shape[:2]
+    box = centre_box(width, height) if self.crop == "centre" else Box(0, 0, width, height)
+    return self._resized(pixels, 1, box).reshape(self.size, self.size, self.channels)
+
+  def _resized(self, pixels: np.ndarray, scale: int, box: Box) -> np.ndarray:
+    rows = slice(round(box.top / scale), round((box.top + box.height) / scale))
+    columns = slice(round(box.left / scale), round((box.left + box.width) / scale))
+    return cv2.resize(pixels[rows, columns], (self.size, self.size), interpolation=cv2.INTER_LINEAR)
 
   def _decode(self, encoded: bytes, box: Box, ordinary: bool) -> tuple[np.ndarray, int]:
     """The photograph's pixels, and by how much they are fewer along each side."""

@@ -51,7 +51,7 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 
 
 def shifts(method: str) -> bool:
   """Whether a method, see `depthwise`, is that of shifted multiply-adds here."""
-  return method == "shifts" or (method == "auto" and target.is_cpu())
+  return not target.is_any() and (method == "shifts" or (method == "auto" and target.is_cpu()))
 
 
 class DepthwiseConv(nn.Module):

@@ -70,7 +70,8 @@ def batch_norm(
     affine: whether a scale and a bias are learnt.
     name: of the module.
   """
-  axis, devices, group = _together(sharding, len(x))
+  # Whose statistics are taken together matters where they are taken; a batch of any size has no number to divide.
+  axis, devices, group = _together(sharding, len(x)) if train else (None, None, None)
   norm = BatchNorm(
     use_running_average=not train,
     momentum=MOMENTUM,

@@ -5,8 +5,10 @@ convolutions of a mixed op together. Remembering which tap won turns it into nin
 runs average pooling's `reduce_window` on one thread; it is a depthwise convolution too.
 """
 
+from collections.abc import Callable
 import functools
 
+import flax.linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -29,7 +31,15 @@ def max_pool(x: jax.Array, stride: int) -> jax.Array:
   Returns:
     `[batch, ceil(height / stride), ceil(width / stride), channels]`.
   """
+  if target.is_any():
+    return _pooled(x, -jnp.inf, stride, nn.max_pool)
   return _max_pool(x, stride) if target.is_cpu() else max_pool_by_axis(x, stride)
+
+
+def _pooled(x: jax.Array, fill: float, stride: int, pool: Callable[..., jax.Array]) -> jax.Array:
+  """Flax's pooling of the padded image, which converters know."""
+  wide = jnp.pad(x, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)), constant_values=fill)
+  return pool(wide, window_shape=(SIZE, SIZE), strides=(stride, stride), padding="VALID")
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -99,6 +109,9 @@ def avg_pool(x: jax.Array, stride: int, method: str = "auto") -> jax.Array:
   Returns:
     `[batch, ceil(height / stride), ceil(width / stride), channels]`.
   """
+  if target.is_any():
+    inside = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+    return _pooled(x, 0, stride, nn.avg_pool) / _pooled(inside, 0, stride, nn.avg_pool)
   if not shifts(method):
     return avg_pool_by_axis(x, stride)
   sums = lambda x: depthwise(x, jnp.ones((SIZE, SIZE, 1, x.shape[-1]), x.dtype), stride, method=method)

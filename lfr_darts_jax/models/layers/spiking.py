@@ -33,8 +33,9 @@ def leaky_integrate_and_fire(x: jax.Array, steps: int) -> jax.Array:
   Returns:
     Zeros and ones in the shape of `x`.
   """
-  spikes, potential = [], jnp.zeros_like(x[: len(x) // steps])
-  for current in jnp.split(x, steps):
+  currents = x.reshape(steps, -1, *x.shape[1:])
+  spikes, potential = [], jnp.zeros_like(currents[0])
+  for current in currents:
     potential = potential + (current - potential) / TIME_CONSTANT
     fired = spike(potential)
     potential = potential * (1 - jax.lax.stop_gradient(fired))
