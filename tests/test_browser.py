@@ -1,11 +1,14 @@
-"""The page as a browser shows it, at the width of a desk and of a hand.
+"""The page of a run, and the site of docs/, as a browser shows them, at the width of a desk and of a hand.
 
-Needs Chromium (`chromium` on the path), the extra `browser`, and the file of axe-core (npm) that AXE names.
+Needs Chromium (`chromium` on the path), the extra `browser`, and the file of axe-core (npm) that AXE names; the site needs the extra `docs`.
 """
 
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
+import urllib.parse
 
 import pytest
 
@@ -64,7 +67,72 @@ def test_the_page_in_a_browser(browser, tmp_path, stage, width):
   if stage == "finished":
     for name in runs.AWKWARD:
       assert opened.get_by_text(name).count() > 0, name
+  assert violations(opened) == []
+  opened.close()
+
+
+def violations(opened):
+  """What axe-core finds serious on an opened page."""
   opened.add_script_tag(path=AXE)
   found = opened.evaluate("axe.run()")["violations"]
-  assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
-  opened.close()
+  return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+  pytest.importorskip("furo")
+  pytest.importorskip("pdoc")
+  folder = tmp_path_factory.mktemp("docs") / "site"
+  done = subprocess.run(
+    [sys.executable, "docs/build.py", folder], cwd=DIGITS.parents[3], capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  return folder
+
+
+LINKS = (
+  """() => [...document.querySelectorAll('a[href], img[src], link[href], script[src]')].map(e => e.href || e.src)"""
+)
+
+
+@pytest.mark.parametrize("width,scheme", [(1440, "light"), (390, "dark")])
+def test_every_page_of_the_site_in_a_browser(browser, site, width, scheme):
+  context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+  # pdoc's pages are all of one kind: the package's, and that of a module with classes.
+  paths = [
+    *sorted(site.glob("*.html")),
+    site / "api" / "lfr_darts_jax.html",
+    site / "api" / "lfr_darts_jax" / "config.html",
+  ]
+  assert len(paths) > 20
+  found = []
+  for path in paths:
+    opened, requests = context.new_page(), []
+    opened.on("request", lambda request, requests=requests: requests.append(request.url))
+    opened.goto(path.as_uri())
+    found += [f"{path.name}: asks for {url}" for url in requests if not url.startswith(("file:", "data:"))]
+    found += [f"{path.name}: wider than {width}"] * (opened.evaluate("document.documentElement.scrollWidth") > width)
+    found += [f"{path.name}: {violation}" for violation in violations(opened)]
+    opened.close()
+  assert found == []
+  context.close()
+
+
+def test_every_link_of_the_site_leads_somewhere(browser, site):
+  opened = browser.new_page()
+  links, names = {}, {}
+  for path in site.rglob("*.html"):
+    opened.goto(path.as_uri(), wait_until="domcontentloaded")
+    here = path if opened.url == path.as_uri() else None  # The index of the reference leads on.
+    if here:
+      links[here] = opened.evaluate(LINKS)
+      names[here] = set(opened.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
+  missing = []
+  for here, targets in links.items():
+    for target in targets:
+      scheme, _, rest = target.partition("://")
+      file, _, anchor = rest.partition("#")
+      there = pathlib.Path(urllib.parse.unquote(file.partition("?")[0]))
+      if scheme == "file" and (not there.exists() or anchor and anchor not in names.get(there, anchor)):
+        missing.append(f"{here.name}: {target}")
+  assert missing == [] and len(links) > 100
