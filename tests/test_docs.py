@@ -1,6 +1,7 @@
 """The pages of docs/: their commands are read by the command line, their Python runs, what they name is there."""
 
 import ast
+import configparser
 import os
 import pathlib
 import re
@@ -79,6 +80,10 @@ def test_what_a_page_names_is_there(path):
     r"`(?:--config\.)?((?:data|plan|search|prune|network|train|space|checkpoint|recovery)\.\w+)[`=]", text
   )
   assert [name for name in fields if name not in schema.FIELDS and not name.endswith((".json", ".py"))] == []
+  setup = configparser.ConfigParser()
+  setup.read(ROOT / "setup.cfg")
+  extras = {name for given in re.findall(r"'\.\[([\w, -]+)\]'", text) for name in re.split(", *", given)}
+  assert extras <= set(setup["options.extras_require"])
   for code in blocks(path, "python"):
     if not code.startswith("  "):  # A row of a table.
       ast.parse(code)
