@@ -36,7 +36,7 @@ class Field:
 
   Attributes:
     default: its value in DARTS's protocol on CIFAR-10, or ours.
-    kind: its type.
+    kind: its type, or several that it may be of.
     allowed: the allowed values in words, for the error message.
     check: whether a value of that type is allowed.
     note: what it means, and where its default comes from.
@@ -44,11 +44,17 @@ class Field:
   """
 
   default: Any
-  kind: type
+  kind: type | tuple[type, ...]
   allowed: str
   check: Callable[[Any], bool]
   note: str
   optional: bool = False
+
+  @property
+  def kinds(self) -> tuple[type, ...]:
+    """The types that a value may be of: an integer stands for a number, a list for a tuple."""
+    several = self.kind if isinstance(self.kind, tuple) else (self.kind,)
+    return (*several, *(also for kind, also in ((float, int), (tuple, list)) if kind in several))
 
 
 def _integer(default: Any, low: int, note: str, high: int = 10**9, optional: bool = False) -> Field:
@@ -90,6 +96,12 @@ def _penalties(value: Any) -> bool:
 
 
 UNITS = ("multiply_adds", "parameters", "latency")
+
+
+def _class_weights(value: Any) -> bool:
+  if isinstance(value, str):
+    return value == "balanced"
+  return len(value) >= 2 and all(type(weight) in (int, float) and 1e-6 <= weight <= 1e6 for weight in value)
 
 
 def _budget(value: Any) -> bool:
@@ -240,6 +252,7 @@ FIELDS: dict[str, Field] = {
     "train.weight_decay": _number(3e-4, 0.0, 1.0, "L2; DARTS, on ImageNet 3e-5"),
     "train.gradient_clip": _number(5.0, 1e-6, 1e9, "global norm; DARTS"),
     "train.label_smoothing": _number(0.0, 0.0, 0.99, "DARTS 0, on ImageNet 0.1"),
+    "train.class_weights": Field(None, (str, tuple), "balanced, a tuple with a number from 1e-06 to 1e+06 for every class", _class_weights, "of an image's loss by its class, in search and training; balanced: all classes count alike, by their numbers of images in the train split; None for equal ones, DARTS", optional=True),
     "train.auxiliary_weight": _number(0.4, 0.0, 10.0, "of the auxiliary head's loss, 0 for none; DARTS"),
     "train.drop_path": _number(0.2, 0.0, 0.99, "probability of dropping an edge, rising from 0 by epoch; DARTS, on ImageNet 0"),
     "train.ema": _number(0.0, 0.0, 0.99999, "decay per step of an average of weights and statistics, which is tested in their place; smaller at first, step / (step + 9); 0 for none, DARTS"),
@@ -288,8 +301,10 @@ def get_config(preset: str | None = None) -> ml_collections.ConfigDict:
       if group not in node:
         node[group] = ml_collections.ConfigDict()
       node = node[group]
-    # A placeholder takes None and values of its kind, whichever of them it has.
-    node[leaf] = config_dict.placeholder(field.kind) if field.optional else field.default
+    # A placeholder takes None and values of its kind, whichever of them it has; of several kinds it takes any value.
+    several = isinstance(field.kind, tuple)
+    placed = config_dict.placeholder(object if several else field.kind)
+    node[leaf] = placed if several or field.optional else field.default
     if field.default is not None:
       node[leaf] = field.default
   return config.lock()
@@ -367,6 +382,7 @@ ADDED = (
   "data.label_key",
   "plan.window",
   "train.ema",
+  "train.class_weights",
   "search.gate",
   "search.temperatures",
   "search.perturbation",
@@ -483,8 +499,9 @@ def _check_value(name: str, value: Any) -> None:
   field = FIELDS[name]
   if value is None and field.optional:
     return
-  kinds = {float: (float, int), tuple: (tuple, list)}.get(field.kind, (field.kind,))
-  if not isinstance(value, kinds) or (isinstance(value, bool) and field.kind is not bool) or not field.check(value):
+  if (
+    not isinstance(value, field.kinds) or (isinstance(value, bool) and field.kind is not bool) or not field.check(value)
+  ):
     raise UsageError(
       f"config.{name}: {short(value)}; allowed are {field.allowed}{' or None' if field.optional else ''}"
     )

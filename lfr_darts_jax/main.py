@@ -260,7 +260,7 @@ def _flag_error(error: Exception, argv: Sequence[str]) -> str:
     before, flag, value = text.partition(f"flag --config.{name}=")
     if flag and not before:
       return f"config.{name}: {short(value.partition(': ')[0])}; allowed are {field.allowed}"
-    if isinstance(error, (RecursionError, MemoryError)) and field.kind is tuple:
+    if isinstance(error, (RecursionError, MemoryError)) and tuple in field.kinds:
       if any(a.lstrip("-").startswith(f"config.{name}") for a in argv):
         return f"config.{name}: nested too deeply; allowed are {field.allowed}"
   return text or type(error).__name__

@@ -37,6 +37,7 @@ from lfr_darts_jax.training.result import Result
 from lfr_darts_jax.training.train import Training, check_batch_size
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+COLUMN = 19  # Where the values of a printed table begin.
 FROM_PYTHON = "(called from Python)"
 Given: TypeAlias = Genotype | Mapping[str, Any] | Path | str
 NOT_COMPARED = (
@@ -118,7 +119,7 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
     config: for `data`, where the test split is; classes are matched by name. None for the directory's.
 
   Returns:
-    `test_error` and `top5_error` in percent, and the number of `images`.
+    `test_error`, `top5_error` and `balanced_accuracy` in percent, and the number of `images`.
 
   Raises:
     UsageError: where the directory holds no trained network, or the data don't suit it.
@@ -137,7 +138,12 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
   tested = trained.test(split, devices)
   if left_out := (data.test_images or split.count) - tested.total:
     print(NOT_TESTED.format(left_out), file=sys.stderr, flush=True)
-  return {"test_error": tested.error, "top5_error": tested.top5_error, "images": tested.total}
+  return {**_figures(tested), "images": tested.total}
+
+
+def _figures(tested: Evaluation) -> dict[str, Any]:
+  """What is told of a test everywhere, in percent."""
+  return {"test_error": tested.error, "top5_error": tested.top5_error, "balanced_accuracy": tested.balanced_accuracy}
 
 
 def _identity(workdir: Path) -> Identity | None:
@@ -373,13 +379,12 @@ class _Job:
     if left_out := (self._dataset.test_images or test.count) - tested.total:
       self._progress.say(NOT_TESTED.format(left_out))
     step = int(state.step)
-    self._metrics.write("test", 0, step, {"test_error": tested.error, "top5_error": tested.top5_error}, step)
+    self._metrics.write("test", 0, step, _figures(tested), step)
     self._metrics.close()
     broadcast_from_primary(lambda: self._save_mistakes(test, tested))
     costs, summary = describe(config, genotype), self._summary()
     return Result(
-      test_error=tested.error,
-      top5_error=tested.top5_error,
+      **_figures(tested),
       class_errors=tested.class_errors,
       confusion=tested.confusion.tolist(),
       **costs,
@@ -414,11 +419,12 @@ def _versions() -> dict[str, str]:
 
 
 def _outcome(result: Result, page_path: str) -> str:
-  searched = result.search_seconds
+  searched, balanced = result.search_seconds, result.balanced_accuracy
   return _table(
     {
       "test error": f"{result.test_error:.2f} %",
       "top-5 error": f"{result.top5_error:.2f} %",
+      **({} if balanced is None else {"balanced accuracy": f"{balanced:.2f} %"}),
       "parameters": f"{result.parameters:,}",
       "multiply-adds": f"{result.multiply_adds:,}",
       **({} if searched is None else {"search": duration(searched)}),
@@ -430,8 +436,8 @@ def _outcome(result: Result, page_path: str) -> str:
 
 
 def _signs(findings: list[Finding]) -> dict[str, str]:
-  return {"collapse?": f"\n{'':<15}".join(finding.text for finding in findings)} if findings else {}
+  return {"collapse?": f"\n{'':<{COLUMN}}".join(finding.text for finding in findings)} if findings else {}
 
 
 def _table(rows: dict[str, str]) -> str:
-  return "\n".join(f"{name:<15}{value}" for name, value in rows.items())
+  return "\n".join(f"{name:<{COLUMN}}{value}" for name, value in rows.items())

@@ -82,6 +82,11 @@ def test_a_log_is_described_in_as_few_layers_as_its_cells_take(tmp_path):
       ["--config.data.name=folder", "--config.data.dir=~nobody_of_this_name/d"],
       "~nobody_of_this_name/d: this home directory is not known",
     ),
+    (["--config.train.class_weights=(1, 2)"], "config.train.class_weights: (1, 2); allowed are balanced, None, or a"),
+    (
+      ["--mode=search", "--config.train.class_weights=even"],
+      "config.train.class_weights: 'even'; allowed are balanced",
+    ),
     (["--mode=fly"], "mode"),
     (["--no_such_flag"], "no_such_flag"),
     (["--flagfile=nowhere"], "nowhere"),
@@ -113,6 +118,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, words):
   "arguments,words",
   [
     (["--config.prune.rounds=" + "-" * 100_000 + "1"], "config.prune.rounds: nested too deeply; allowed are"),
+    (["--config.train.class_weights=" + "-" * 100_000 + "1"], "config.train.class_weights: nested too deeply; allowed"),
     (["--config.seed=" + "9" * 5000], "config.seed: '9{56}...; allowed are"),
     (["--config.data.name=a\x1b\n\udcff: b", "--config.data.name"], "Missing value for flag --config.data.name"),
     (["--config", "configs/nowhere.py"], "config: configs/nowhere.py is not there or no config; allowed are"),
@@ -360,7 +366,7 @@ def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   whole = call(f"--workdir={tmp_path / 'whole'}", *TINY)
   assert whole.returncode == 0, whole.stderr
   result = json.loads((tmp_path / "whole" / "result.json").read_text())
-  assert f"test error     {result['test_error']:.2f} %" in whole.stdout
+  assert f"test error         {result['test_error']:.2f} %" in whole.stdout
   # Line by line, and nothing but the program's own words.
   assert "\r" not in whole.stdout and "\x1b" not in whole.stdout and whole.stderr == ""
   page = tmp_path / "whole" / "report" / "index.html"

@@ -48,6 +48,7 @@ OFF = {
   "prune.edge_threshold": 0.0,
   "network.activation": "relu",
   "network.cell_attention": False,
+  "train.class_weights": None,
 }
 # How these are, where they are.
 DETAILS = {

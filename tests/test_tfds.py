@@ -148,6 +148,7 @@ def test_without_a_test_split_a_fifth_of_every_class_is_held_out(album, config):
   )
   stream = album(loading="stream")
   assert (read(stream.train), read(stream.test())) == (train, test) and stream.notes == arrays.notes
+  assert stream.train_labels().tolist() == arrays.train_labels().tolist() == [label for _, label in train]
   config.data.loading = "device"
   config.seed = 5
   assert read(album().test()) == test

@@ -41,6 +41,10 @@ class Dataset:
     """By label."""
     return self.identity.class_names
 
+  def train_labels(self) -> np.ndarray:
+    """`[n]` int32, of the train split; of a stream of TFDS they are read with all its images."""
+    return self.train[1] if isinstance(self.train, tuple) else self.train.labels()
+
   @property
   def train_images(self) -> int:
     """Images of the train split."""
@@ -111,6 +115,11 @@ class Selected:
   def name(self, index: int) -> str:
     """See `Source`."""
     return self._source.name(int(self._indices[index]))
+
+  def labels(self) -> np.ndarray:
+    """See `Source`."""
+    found = self._source.labels()[self._indices]
+    return found if self._labels is None else self._labels[found]
 
 
 def _hold_out(dataset: Dataset, fraction: float) -> Dataset:

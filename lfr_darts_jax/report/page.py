@@ -101,6 +101,8 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
   result = run.result
   if result:
     facts += [("test error", f"{result.test_error:.2f} %"), ("top-5 error", f"{result.top5_error:.2f} %")]
+    if result.balanced_accuracy is not None:
+      facts.append(("balanced accuracy", f"{result.balanced_accuracy:.2f} %"))
   if run.genotype:
     network = final_network(run.config, run.genotype)
     size = run.config.data.image_size

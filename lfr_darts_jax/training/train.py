@@ -82,6 +82,7 @@ class TrainSteps:
     train_images: int,
     statistics: input_pipeline.Statistics,
     devices: Devices | None = None,
+    class_weights: losses.ClassWeights = None,
   ):
     """Prepares the steps.
 
@@ -91,7 +92,9 @@ class TrainSteps:
       train_images: of the train split.
       statistics: see the class.
       devices: that share every batch; None for the first one.
+      class_weights: of the loss, by class.
     """
+    self._class_weights = class_weights
     self._config, self._devices = config, devices or distributed.first_device()
     self._sharding = self._devices.sharding(network.settings.sharding.group)
     self._network = with_sharding(network, self._sharding)
@@ -143,7 +146,7 @@ class TrainSteps:
       variables = {"params": vector.unpacked(params), "batch_stats": vector.unpacked(state.batch_stats)}
       rngs = {"dropout": dropout_key}
       outputs, updated = self._network.apply(variables, images, None, True, rates, rngs=rngs, mutable=["batch_stats"])
-      loss = losses.training_loss(outputs, labels, train.auxiliary_weight, train.label_smoothing)
+      loss = losses.training_loss(outputs, labels, train.auxiliary_weight, train.label_smoothing, self._class_weights)
       return loss, (vector.like(updated["batch_stats"], state.batch_stats), losses.accuracy(outputs.logits, labels))
 
     (loss, (batch_stats, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -199,13 +202,16 @@ class Training:
       devices: that share every batch; None for all there are.
 
     Raises:
-      UsageError: where a batch is larger than the train split, or there are checkpoints but none is whole.
+      UsageError: where a batch is larger than the train split, the weights of classes are not as many as these, or
+        there are checkpoints but none is whole.
     """
     check_batch_size(config, dataset.train_images)
     self._config, self._session, self._layers = config, session, len(network.layout)
     self._devices = devices or distributed.all_devices()
     self._split = input_pipeline.open_split(dataset.train, config, self._devices)
-    self.steps = TrainSteps(config, network, dataset.train_images, self._split.statistics(), self._devices)
+    weights = losses.class_weights(config.train.class_weights, dataset.train_labels, len(dataset.class_names))
+    statistics = self._split.statistics()
+    self.steps = TrainSteps(config, network, dataset.train_images, statistics, self._devices, weights)
     self._restored = session.restore(self._shapes)
 
   def run(self) -> TrainState:
