@@ -244,6 +244,7 @@ FIELDS: dict[str, Field] = {
     "network.edges": _choice("auto", ("auto", "scan", "star", "unroll"), "how cells are computed; scan: mixed ones edge by edge in a loop; star: all edges that leave a state at once; unroll: as DARTS writes them; auto: scan on the CPU, star elsewhere"),
 
     "train.epochs": _integer(600, 1, "DARTS, on ImageNet 250"),
+    "train.init_from": _text(None, "workdir of a trained network, or its URL, whose weights the training starts from, with the same genotype and network; None for random ones, DARTS", optional=True),
     "train.batch_size": _integer(96, 2, "DARTS", 65536),
     "train.learning_rate": _number(0.025, 1e-9, 100.0, "peak; DARTS"),
     "train.schedule": _choice("cosine", ("cosine", "linear"), "decay to zero; DARTS cosine; linear: by epoch, as the code of P-DARTS on ImageNet"),
@@ -383,6 +384,7 @@ ADDED = (
   "plan.window",
   "train.ema",
   "train.class_weights",
+  "train.init_from",
   "search.gate",
   "search.temperatures",
   "search.perturbation",
@@ -583,6 +585,9 @@ def _together(config: ml_collections.ConfigDict, phases: Sequence[str]) -> Itera
       ("train.cutout", train.cutout > 2 * data.image_size, f"are at most twice config.data.image_size, {data.image_size}"),
       ("train.warmup_epochs", train.warmup_epochs >= train.epochs, f"are fewer than config.train.epochs, {train.epochs}"),
     ]
+  if {"search", "train"} <= {*phases}:
+    where = "is None, where a search chooses the network; --mode=train trains that of the directory"
+    yield "train.init_from", train.init_from is not None, where
   if {"search", "train"} <= {*phases} and not mobile:
     yield from [
       ("network.layers", plan in ("lfr_darts", "joint") and network.layers < 5, fewest),

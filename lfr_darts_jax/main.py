@@ -54,7 +54,9 @@ MODES = {
   ),
   "search": Mode("Searches alone.", ("config", *PROCESSES), ("",)),
   "train": Mode(
-    "Trains the network of --genotype, or of the workdir's, and tests it.", ("genotype", "config", *PROCESSES), ("",)
+    "Trains the network of --genotype, or of the workdir's, or of config.train.init_from's, and tests it.",
+    ("genotype", "config", *PROCESSES),
+    ("",),
   ),
   "evaluate": Mode(
     "Tests the workdir's trained network, on --config.data.dir where that is given.", PROCESSES, schema.TEST_FIELDS
@@ -124,7 +126,9 @@ def main(argv: Sequence[str]) -> None:
   elif mode == "search":
     pipeline.search(config, workdir, command=command)
   elif mode == "train":
-    pipeline.train(config, given or _genotype_of_workdir(), workdir, command=command)
+    if given is None and config.train.init_from is None:
+      given = _genotype_of_workdir()
+    pipeline.train(config, given, workdir, command=command)
   elif mode == "evaluate":
     print(json.dumps(pipeline.evaluate(workdir, config)))
   elif mode == "report":

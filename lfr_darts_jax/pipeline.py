@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import functools
 from importlib import metadata
 import os
 import sys
@@ -31,10 +32,10 @@ from lfr_darts_jax.search.diagnostics import Finding
 from lfr_darts_jax.search.search import Search
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.genotype import Genotype
-from lfr_darts_jax.training import predictor, result as results
+from lfr_darts_jax.training import init_from, predictor, result as results
 from lfr_darts_jax.training.evaluate import Evaluation
 from lfr_darts_jax.training.result import Result
-from lfr_darts_jax.training.train import Training, check_batch_size
+from lfr_darts_jax.training.train import Base, Training, check_batch_size
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 COLUMN = 19  # Where the values of a printed table begin.
@@ -68,13 +69,14 @@ def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: s
 
 
 def train(
-  config: ml_collections.ConfigDict, genotype: Given, workdir: str | Path, *, command: str = FROM_PYTHON
+  config: ml_collections.ConfigDict, genotype: Given | None, workdir: str | Path, *, command: str = FROM_PYTHON
 ) -> dict[str, Any]:
-  """Trains the network of a genotype from scratch and tests it.
+  """Trains the network of a genotype, from scratch or from `train.init_from`, and tests it.
 
   Args:
     config: the config.
-    genotype: the derived cells, as an object, a name, a path or text, see `formats.as_genotype`.
+    genotype: the derived cells, as an object, a name, a path or text, see `formats.as_genotype`; None for those of the
+      workdir or else of `train.init_from`.
     workdir: where the run is kept.
     command: how the report says that the run was started.
 
@@ -85,7 +87,7 @@ def train(
     UsageError: for wrong input.
     Interrupted: after SIGINT or SIGTERM; the same call continues.
   """
-  given = formats.as_genotype(genotype)
+  given = None if genotype is None else formats.as_genotype(genotype)
   with _open(config, workdir, command, ("train",)) as job:
     job.set_genotype(given)
     return job.train()
@@ -242,17 +244,31 @@ class _Job:
     text = broadcast_from_primary(lambda: formats.load(path).to_json() if path.exists() else None)
     return text and formats.parse(text)
 
-  def set_genotype(self, genotype: Genotype) -> None:
-    """Takes a given genotype in place of a search."""
+  def set_genotype(self, given: Genotype | None) -> None:
+    """Takes a genotype in place of a search: the given one, or that of the directory, or of `train.init_from`."""
+    there = self._genotype()
+    genotype = given or there or (self._trained.genotype if self._config.train.init_from else None)
+    if genotype is None:
+      raise UsageError("genotype: not given; allowed is one, a workdir that has one, or config.train.init_from")
     genotype = formats.parse(genotype.to_json())
     final_network(self._config, genotype)
-    there = self._genotype()
     if there is None:
+      if self._config.train.init_from:
+        init_from.check(self._trained, self._config, genotype)
       self._begin()
       self._write_genotype(genotype)
     elif there != genotype:
       path = self._workdir / workdirs.GENOTYPE
       raise UsageError(f"genotype: {path} holds another; allowed is the same one, or a new workdir")
+
+  @functools.cached_property
+  def _trained(self) -> predictor.Predictor:
+    """The network that `train.init_from` names; asked for only until a checkpoint holds what was taken of it."""
+    return init_from.load(self._config.train.init_from)
+
+  def _base(self, genotype: Genotype) -> Base:
+    init_from.check(self._trained, self._config, genotype)
+    return init_from.base(self._trained, self._config.train.init_from, self._dataset.class_names, self._progress.say)
 
   def _begin(self) -> None:
     """Claims the directory for this config, once nothing is left that could be refused."""
@@ -348,7 +364,9 @@ class _Job:
     assert genotype
     with self._preemption, contextlib.closing(self._metrics):
       session = self._session(workdirs.CHECKPOINTS)
-      job = Training(self._config, final_network(self._config, genotype), self._dataset, session, self._devices)
+      base = functools.partial(self._base, genotype) if self._config.train.init_from else None
+      network = final_network(self._config, genotype)
+      job = Training(self._config, network, self._dataset, session, self._devices, base)
       self._begin()
       state = job.run()
       session.stop_clock()

@@ -28,6 +28,8 @@ class Predictor:
     config: the config it was trained with.
     genotype: its cells.
     class_names: by label.
+    statistics: mean and standard deviation by which images are normalised, per channel.
+    variables: parameters and batch statistics.
   """
 
   def __init__(
@@ -48,7 +50,7 @@ class Predictor:
       variables: parameters and batch statistics of the final network.
     """
     self.config, self.genotype, self.class_names = config, genotype, tuple(class_names)
-    self._statistics, self._variables = statistics, variables
+    self.statistics, self.variables = statistics, variables
     self._network = final_network(config, genotype)
     self._probabilities = jax.jit(self._classify)
 
@@ -69,18 +71,18 @@ class Predictor:
       raise UsageError(f"images: {images.dtype}{list(images.shape)}; allowed are uint8[n, {size}, {size}, {channels}]")
     at_once = min(self.config.train.batch_size, max(len(images), 1))
     padded = np.concatenate([images, np.zeros((-len(images) % at_once, *images.shape[1:]), np.uint8)])
-    batches = [self._probabilities(self._variables, batch) for batch in padded.reshape(-1, at_once, *images.shape[1:])]
+    batches = [self._probabilities(self.variables, batch) for batch in padded.reshape(-1, at_once, *images.shape[1:])]
     probabilities = np.concatenate([np.zeros((0, len(self.class_names)), np.float32), *batches])[: len(images)]
     return [self.class_names[i] for i in probabilities.argmax(axis=-1)], probabilities
 
   def _classify(self, variables: Any, images: jax.Array) -> jax.Array:
-    outputs: Any = self._network.apply(variables, augment.normalize(jnp.asarray(images), *self._statistics))
+    outputs: Any = self._network.apply(variables, augment.normalize(jnp.asarray(images), *self.statistics))
     return jax.nn.softmax(outputs.logits)
 
   def test(self, split: input_pipeline.Split, devices: Devices) -> Evaluation:
     """Tests the network on a split."""
     size = self.config.train.batch_size
-    return evaluate(self._network, self._variables, split, size, self._statistics, devices=devices)
+    return evaluate(self._network, self.variables, split, size, self.statistics, devices=devices)
 
 
 def load(workdir: str | Path) -> Predictor:
