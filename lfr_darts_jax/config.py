@@ -98,6 +98,11 @@ def _penalties(value: Any) -> bool:
 UNITS = ("multiply_adds", "parameters", "latency")
 
 
+def _image_size(value: Any) -> bool:
+  sides = (value, value) if isinstance(value, int) else value
+  return len(sides) == 2 and all(type(side) is int and 4 <= side <= 1024 for side in sides)
+
+
 def _class_weights(value: Any) -> bool:
   if isinstance(value, str):
     return value == "balanced"
@@ -153,7 +158,7 @@ FIELDS: dict[str, Field] = {
     "data.image_key": _text(None, "TFDS's name of the feature that holds the images; None: that of the data set's supervised_keys, or the only one; our choice", optional=True),
     "data.label_key": _text(None, "the same of the labels", optional=True),
     "data.skip_bad_files": _flag(False, "whether images that can't be decoded are left out and counted, instead of stopping the run; our choice"),
-    "data.image_size": _integer(32, 4, "height and width, pixels", 1024),
+    "data.image_size": Field(32, (int, tuple), "integers from 4 to 1024, (height, width) of two of them", _image_size, "pixels of a side, or height and width; images are resized to it"),
     "data.channels": Field(3, int, "1, 3", lambda v: v in (1, 3), "1 grey, 3 RGB"),
     "data.num_classes": _integer(10, 2, "classes", 100_000),
     "data.search_fraction": _number(1.0, 1e-6, 1.0, "share of the train split used in the search, halved for weights and alphas; DARTS 1"),
@@ -309,6 +314,13 @@ def get_config(preset: str | None = None) -> ml_collections.ConfigDict:
     if field.default is not None:
       node[leaf] = field.default
   return config.lock()
+
+
+def image_shape(config: ml_collections.ConfigDict) -> tuple[int, int, int]:
+  """Height, width and channels of images as a network sees them."""
+  size = config.data.image_size
+  height, width = (size, size) if isinstance(size, int) else size
+  return height, width, config.data.channels
 
 
 def of_file(path: pathlib.Path, variant: str | None = None) -> ml_collections.ConfigDict:
@@ -582,7 +594,7 @@ def _together(config: ml_collections.ConfigDict, phases: Sequence[str]) -> Itera
   if "train" in phases:
     yield from [
       ("network.batch_norm_group", group and trained % group, f"are divisors of config.train.batch_size, {trained}"),
-      ("train.cutout", train.cutout > 2 * data.image_size, f"are at most twice config.data.image_size, {data.image_size}"),
+      ("train.cutout", train.cutout > 2 * max(image_shape(config)[:2]), f"are at most twice config.data.image_size, {data.image_size}"),
       ("train.warmup_epochs", train.warmup_epochs >= train.epochs, f"are fewer than config.train.epochs, {train.epochs}"),
     ]
   if {"search", "train"} <= {*phases}:

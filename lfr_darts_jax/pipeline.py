@@ -109,8 +109,7 @@ def describe(config: ml_collections.ConfigDict, genotype: Given) -> dict[str, in
   """Cost of a genotype's final network, without data or training: see `cost.describe`, and its `layers`."""
   schema.validate(config, (), schema.COST_FIELDS)
   network = final_network(config, formats.as_genotype(genotype))
-  shape = (config.data.image_size, config.data.image_size, config.data.channels)
-  return {**cost.describe(network, shape), "layers": len(network.layout)}
+  return {**cost.describe(network, schema.image_shape(config)), "layers": len(network.layout)}
 
 
 def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = None) -> dict[str, Any]:

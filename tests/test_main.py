@@ -99,7 +99,13 @@ def test_a_log_is_described_in_as_few_layers_as_its_cells_take(tmp_path):
     (["--mode=report"], "has no config.json; allowed is the directory of a run"),
     (["--mode=draw"], "genotype: not given; --mode=draw allows a file, a built-in name"),
     (["--config.search.batch_size=1000"], "config.search.batch_size: 1000; allowed are at most 718"),
-    (["--config.data.image_size=4"], "config.data.image_size"),
+    (["--config.data.image_size=4"], "config.data.image_size: 4; digits has 8x8, which alone is allowed"),
+    (["--config.data.image_size=(8, 9)"], "config.data.image_size: (8, 9); digits has 8x8, which alone is allowed"),
+    (["--config.data.image_size=8x8"], "config.data.image_size: '8x8'; allowed are integers from 4 to 1024, (height,"),
+    (
+      ["--mode=train", "--config.train.init_from=nowhere"],
+      "config.train.init_from: nowhere has no config.json; allowed",
+    ),
     (["--mode=search", "--genotype=DARTS_V2"], "genotype: --mode=search does not use it; allowed with run, train"),
     (["--mode=draw", "--config=configs/darts.py"], "config: --mode=draw does not use it; allowed with run, search"),
     (["--mode=evaluate", "--config.search.epochs=3"], "config.search.epochs: --mode=evaluate does not use it; allowed"),
@@ -144,6 +150,24 @@ def test_the_last_of_several_values_counts_none_too(arguments, expected):
   ]
   main.parse_flags(["lfr-darts", "--config=configs/cifar10.py", *given], values)
   assert values.config.search.alpha_learning_rate == values.config.search.warmup_fraction == expected
+
+
+@pytest.mark.parametrize(
+  "name,text,value",
+  [
+    ("data.image_size", "64", 64),
+    ("data.image_size", "(48,64)", (48, 64)),
+    ("train.class_weights", "balanced", "balanced"),
+    ("train.class_weights", "None", None),
+    ("train.class_weights", "(1, 2.5)", (1, 2.5)),
+  ],
+)
+def test_fields_that_take_values_of_several_kinds(name, text, value):
+  values = defined()
+  main.parse_flags(["lfr-darts", "--config=laptop", f"--config.{name}={text}"], values)
+  group, leaf = name.split(".")
+  assert values.config[group][leaf] == value
+  schema.validate(values.config)
 
 
 @pytest.mark.parametrize("place", [["--workdir={}"], ["--workdir", "{}"]])

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 import optax
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.data import augment, input_pipeline
 from lfr_darts_jax.models.cell import Rates
 from lfr_darts_jax.models.spaces import AnyNetwork, with_sharding
@@ -172,9 +173,8 @@ class SearchSteps:
   @functools.cached_property
   def _objective(self) -> Objective:
     # Only for a step: to count costs takes a second or two, and to make a state nothing of it is needed.
-    search, data = self._config.search, self._config.data
-    network, shape = with_sharding(self._network, WHOLE_BATCH), (data.image_size, data.image_size, data.channels)
-    costs = penalties.costs(search.penalties, network, shape)
+    search, network = self._config.search, with_sharding(self._network, WHOLE_BATCH)
+    costs = penalties.costs(search.penalties, network, image_shape(self._config))
     exponent, mean = search.sample_weight_exponent, self._devices.mean
     terms = relaxation.make(search), search.penalties
     return Objective(*terms, costs, self._prices, exponent, mean, self._class_weights)

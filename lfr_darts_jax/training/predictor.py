@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.data import augment, input_pipeline
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models.spaces import final_network
@@ -58,7 +59,7 @@ class Predictor:
     """Classifies images, `train.batch_size` at a time.
 
     Args:
-      images: uint8 `[n, image_size, image_size, channels]`.
+      images: uint8 `[n, height, width, channels]`, see `data.image_size`.
 
     Returns:
       The name of every image's most probable class, and the probabilities `[n, classes]`.
@@ -66,9 +67,10 @@ class Predictor:
     Raises:
       UsageError: where the images have another shape or type.
     """
-    size, channels = self.config.data.image_size, self.config.data.channels
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, channels):
-      raise UsageError(f"images: {images.dtype}{list(images.shape)}; allowed are uint8[n, {size}, {size}, {channels}]")
+    height, width, channels = shape = image_shape(self.config)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
+      allowed = f"uint8[n, {height}, {width}, {channels}]"
+      raise UsageError(f"images: {images.dtype}{list(images.shape)}; allowed are {allowed}")
     at_once = min(self.config.train.batch_size, max(len(images), 1))
     padded = np.concatenate([images, np.zeros((-len(images) % at_once, *images.shape[1:]), np.uint8)])
     batches = [self._probabilities(self.variables, batch) for batch in padded.reshape(-1, at_once, *images.shape[1:])]

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import optax
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.data import augment, datasets, input_pipeline
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models.cell import Rates
@@ -346,9 +347,8 @@ def load_variables(config: ml_collections.ConfigDict, network: AnyNetwork, workd
   Raises:
     Broken: where the checkpoint of that step is not whole.
   """
-  data = config.data
   steps = TrainSteps(config, network, config.train.batch_size, ((), ()))
-  initial = lambda: steps.initial_state((data.image_size, data.image_size, data.channels))
+  initial = lambda: steps.initial_state(image_shape(config))
   folder = workdir / workdirs.CHECKPOINTS / str(step)
   state, _ = checkpoint.read(folder, lambda meta: jax.eval_shape(initial))
   return state.variables
