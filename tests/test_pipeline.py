@@ -228,7 +228,7 @@ def test_what_a_run_can_do_without_ends_none(config, tmp_path, monkeypatch, caps
     "without further events in tensorboard (ArithmeticError: it fails)",
     "without a trace (ArithmeticError: it fails)",
     "without a sample of wrong images on the page (ArithmeticError: it fails)",
-    "page           can't be written (ArithmeticError: it fails)",
+    "page               can't be written (ArithmeticError: it fails)",
   ):
     assert said.count(line) == 1, said
   monkeypatch.undo()
