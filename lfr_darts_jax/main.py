@@ -54,7 +54,7 @@ MODES = {
   ),
   "search": Mode("Searches alone.", ("config", *PROCESSES), ("",)),
   "train": Mode(
-    "Trains the network of --genotype, or of the workdir's, or of config.train.init_from's, and tests it.",
+    "Trains and tests the network of --genotype, the workdir or train.init_from.",
     ("genotype", "config", *PROCESSES),
     ("",),
   ),
