@@ -124,7 +124,7 @@ def measure_photographs(options: argparse.Namespace) -> dict[str, Any]:
     config = schema.get_config("digits")
     config.data.update(name="photographs", dir=folder, loading="stream", channels=3, num_classes=10)
     source = prepared.Memory(encoded, PHOTOGRAPHS) if options.memory else datasets.open_dataset(config).train
-    transform = Transform(options.image_size, 3, "random", True, JITTER, HUE)
+    transform = Transform((options.image_size,) * 2, 3, "random", True, JITTER, HUE)
     made = loader.train_batches(source, None, options.batch, 0, transform, loader.Host(workers=options.workers))
     stream = stack.enter_context(contextlib.closing(made))
     next(stream)

@@ -25,6 +25,7 @@ import ml_collections
 import numpy as np
 from scipy import optimize
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.runtime.paths import write_atomically
 from lfr_darts_jax.search_space.cell_spec import CellSpec
@@ -66,8 +67,7 @@ def timed(config: ml_collections.ConfigDict, genotypes: Sequence[Genotype], batc
 
   from lfr_darts_jax.models.spaces import final_network
 
-  data = config.data
-  images = jnp.zeros((batch, data.image_size, data.image_size, data.channels))
+  images = jnp.zeros((batch, *image_shape(config)))
   calls: list[Callable[[], Any]] = []
   for i, genotype in enumerate(genotypes):
     network = final_network(config, genotype)

@@ -36,7 +36,7 @@ class Field:
 
   Attributes:
     default: its value in DARTS's protocol on CIFAR-10, or ours.
-    kind: its type.
+    kind: its type, or several that it may be of.
     allowed: the allowed values in words, for the error message.
     check: whether a value of that type is allowed.
     note: what it means, and where its default comes from.
@@ -44,11 +44,17 @@ class Field:
   """
 
   default: Any
-  kind: type
+  kind: type | tuple[type, ...]
   allowed: str
   check: Callable[[Any], bool]
   note: str
   optional: bool = False
+
+  @property
+  def kinds(self) -> tuple[type, ...]:
+    """The types that a value may be of: an integer stands for a number, a list for a tuple."""
+    several = self.kind if isinstance(self.kind, tuple) else (self.kind,)
+    return (*several, *(also for kind, also in ((float, int), (tuple, list)) if kind in several))
 
 
 def _integer(default: Any, low: int, note: str, high: int = 10**9, optional: bool = False) -> Field:
@@ -90,6 +96,17 @@ def _penalties(value: Any) -> bool:
 
 
 UNITS = ("multiply_adds", "parameters", "latency")
+
+
+def _image_size(value: Any) -> bool:
+  sides = (value, value) if isinstance(value, int) else value
+  return len(sides) == 2 and all(type(side) is int and 4 <= side <= 1024 for side in sides)
+
+
+def _class_weights(value: Any) -> bool:
+  if isinstance(value, str):
+    return value == "balanced"
+  return len(value) >= 2 and all(type(weight) in (int, float) and 1e-6 <= weight <= 1e6 for weight in value)
 
 
 def _budget(value: Any) -> bool:
@@ -141,7 +158,7 @@ FIELDS: dict[str, Field] = {
     "data.image_key": _text(None, "TFDS's name of the feature that holds the images; None: that of the data set's supervised_keys, or the only one; our choice", optional=True),
     "data.label_key": _text(None, "the same of the labels", optional=True),
     "data.skip_bad_files": _flag(False, "whether images that can't be decoded are left out and counted, instead of stopping the run; our choice"),
-    "data.image_size": _integer(32, 4, "height and width, pixels", 1024),
+    "data.image_size": Field(32, (int, tuple), "integers from 4 to 1024, (height, width) of two of them", _image_size, "pixels of a side, or height and width; images are resized to it"),
     "data.channels": Field(3, int, "1, 3", lambda v: v in (1, 3), "1 grey, 3 RGB"),
     "data.num_classes": _integer(10, 2, "classes", 100_000),
     "data.search_fraction": _number(1.0, 1e-6, 1.0, "share of the train split used in the search, halved for weights and alphas; DARTS 1"),
@@ -232,6 +249,7 @@ FIELDS: dict[str, Field] = {
     "network.edges": _choice("auto", ("auto", "scan", "star", "unroll"), "how cells are computed; scan: mixed ones edge by edge in a loop; star: all edges that leave a state at once; unroll: as DARTS writes them; auto: scan on the CPU, star elsewhere"),
 
     "train.epochs": _integer(600, 1, "DARTS, on ImageNet 250"),
+    "train.init_from": _text(None, "workdir of a trained network, or its URL, whose weights the training starts from, with the same genotype and network; None for random ones, DARTS", optional=True),
     "train.batch_size": _integer(96, 2, "DARTS", 65536),
     "train.learning_rate": _number(0.025, 1e-9, 100.0, "peak; DARTS"),
     "train.schedule": _choice("cosine", ("cosine", "linear"), "decay to zero; DARTS cosine; linear: by epoch, as the code of P-DARTS on ImageNet"),
@@ -240,6 +258,7 @@ FIELDS: dict[str, Field] = {
     "train.weight_decay": _number(3e-4, 0.0, 1.0, "L2; DARTS, on ImageNet 3e-5"),
     "train.gradient_clip": _number(5.0, 1e-6, 1e9, "global norm; DARTS"),
     "train.label_smoothing": _number(0.0, 0.0, 0.99, "DARTS 0, on ImageNet 0.1"),
+    "train.class_weights": Field(None, (str, tuple), "balanced, a tuple with a number from 1e-06 to 1e+06 for every class", _class_weights, "of an image's loss by its class, in search and training; balanced: all classes count alike, by their numbers of images in the train split; None for equal ones, DARTS", optional=True),
     "train.auxiliary_weight": _number(0.4, 0.0, 10.0, "of the auxiliary head's loss, 0 for none; DARTS"),
     "train.drop_path": _number(0.2, 0.0, 0.99, "probability of dropping an edge, rising from 0 by epoch; DARTS, on ImageNet 0"),
     "train.ema": _number(0.0, 0.0, 0.99999, "decay per step of an average of weights and statistics, which is tested in their place; smaller at first, step / (step + 9); 0 for none, DARTS"),
@@ -288,11 +307,20 @@ def get_config(preset: str | None = None) -> ml_collections.ConfigDict:
       if group not in node:
         node[group] = ml_collections.ConfigDict()
       node = node[group]
-    # A placeholder takes None and values of its kind, whichever of them it has.
-    node[leaf] = config_dict.placeholder(field.kind) if field.optional else field.default
+    # A placeholder takes None and values of its kind, whichever of them it has; of several kinds it takes any value.
+    several = isinstance(field.kind, tuple)
+    placed = config_dict.placeholder(object if several else field.kind)
+    node[leaf] = placed if several or field.optional else field.default
     if field.default is not None:
       node[leaf] = field.default
   return config.lock()
+
+
+def image_shape(config: ml_collections.ConfigDict) -> tuple[int, int, int]:
+  """Height, width and channels of images as a network sees them."""
+  size = config.data.image_size
+  height, width = (size, size) if isinstance(size, int) else size
+  return height, width, config.data.channels
 
 
 def of_file(path: pathlib.Path, variant: str | None = None) -> ml_collections.ConfigDict:
@@ -367,6 +395,8 @@ ADDED = (
   "data.label_key",
   "plan.window",
   "train.ema",
+  "train.class_weights",
+  "train.init_from",
   "search.gate",
   "search.temperatures",
   "search.perturbation",
@@ -483,8 +513,9 @@ def _check_value(name: str, value: Any) -> None:
   field = FIELDS[name]
   if value is None and field.optional:
     return
-  kinds = {float: (float, int), tuple: (tuple, list)}.get(field.kind, (field.kind,))
-  if not isinstance(value, kinds) or (isinstance(value, bool) and field.kind is not bool) or not field.check(value):
+  if (
+    not isinstance(value, field.kinds) or (isinstance(value, bool) and field.kind is not bool) or not field.check(value)
+  ):
     raise UsageError(
       f"config.{name}: {short(value)}; allowed are {field.allowed}{' or None' if field.optional else ''}"
     )
@@ -563,9 +594,12 @@ def _together(config: ml_collections.ConfigDict, phases: Sequence[str]) -> Itera
   if "train" in phases:
     yield from [
       ("network.batch_norm_group", group and trained % group, f"are divisors of config.train.batch_size, {trained}"),
-      ("train.cutout", train.cutout > 2 * data.image_size, f"are at most twice config.data.image_size, {data.image_size}"),
+      ("train.cutout", train.cutout > 2 * max(image_shape(config)[:2]), f"are at most twice config.data.image_size, {data.image_size}"),
       ("train.warmup_epochs", train.warmup_epochs >= train.epochs, f"are fewer than config.train.epochs, {train.epochs}"),
     ]
+  if {"search", "train"} <= {*phases}:
+    where = "is None, where a search chooses the network; --mode=train trains that of the directory"
+    yield "train.init_from", train.init_from is not None, where
   if {"search", "train"} <= {*phases} and not mobile:
     yield from [
       ("network.layers", plan in ("lfr_darts", "joint") and network.layers < 5, fewest),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import datasets
 from lfr_darts_jax.data.in_memory import ArrayDataset, EpochBatches
 from lfr_darts_jax.models.spaces import final_network
@@ -159,7 +160,7 @@ def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices,
   def arguments(step: int) -> tuple[Any, Any]:
     cells, key = {cell.name: cell for cell in plan.cells}, jax.random.PRNGKey(0)
     alphas = {name: initial_alphas(config, cells[name], key) for name in (*stage.searched, *stage.settled)}
-    image = jnp.zeros((1, config.data.image_size, config.data.image_size, config.data.channels))
+    image = jnp.zeros((1, *schema.image_shape(config)))
     variables = network.init(jax.random.PRNGKey(0), image, {name: a.operations for name, a in alphas.items()})
     carry = made.carry(made.initial_state(variables, alphas, jax.random.PRNGKey(0)))
     carry = carry._replace(state=carry.state.replace(step=jnp.int32(step)))
@@ -174,7 +175,7 @@ def train_step(config: ml_collections.ConfigDict, genotype: Genotype, devices: D
   made = TrainSteps(config, final_network(config, genotype), images, _moments(config), devices)
 
   def arguments(step: int) -> tuple[Any, Any]:
-    state = made.packed(made.initial_state((config.data.image_size, config.data.image_size, config.data.channels)))
+    state = made.packed(made.initial_state(schema.image_shape(config)))
     return state.replace(step=jnp.int32(step)), _batches(config, 1, images, images)
 
   return Step("training", made.total, 0, made.step, lambda result: result[0], arguments)
@@ -267,9 +268,8 @@ def _moments(config: ml_collections.ConfigDict) -> tuple[tuple[float, ...], tupl
 
 def _batches(config: ml_collections.ConfigDict, splits: int, count: int, images: int) -> EpochBatches:
   """An epoch's batches out of a data set on the device, or of what of it a stream has there."""
-  size = config.data.image_size
   held = min(images, 64 * config.search.batch_size) if config.data.loading == "stream" else images
-  dataset = ArrayDataset(jnp.zeros((held, size, size, config.data.channels), jnp.uint8), jnp.zeros(held, jnp.int32))
+  dataset = ArrayDataset(jnp.zeros((held, *schema.image_shape(config)), jnp.uint8), jnp.zeros(held, jnp.int32))
   order = jnp.tile(jnp.arange(count, dtype=jnp.int32) % held, (splits, 1))
   # So that every step finds its batch, whatever its number.
   return EpochBatches(dataset, order, jnp.int32(0))

@@ -54,7 +54,9 @@ MODES = {
   ),
   "search": Mode("Searches alone.", ("config", *PROCESSES), ("",)),
   "train": Mode(
-    "Trains the network of --genotype, or of the workdir's, and tests it.", ("genotype", "config", *PROCESSES), ("",)
+    "Trains and tests the network of --genotype, the workdir or train.init_from.",
+    ("genotype", "config", *PROCESSES),
+    ("",),
   ),
   "evaluate": Mode(
     "Tests the workdir's trained network, on --config.data.dir where that is given.", PROCESSES, schema.TEST_FIELDS
@@ -132,7 +134,9 @@ def main(argv: Sequence[str]) -> None:
   elif mode == "search":
     pipeline.search(config, workdir, command=command)
   elif mode == "train":
-    pipeline.train(config, given or _genotype_of_workdir(), workdir, command=command)
+    if given is None and config.train.init_from is None:
+      given = _genotype_of_workdir()
+    pipeline.train(config, given, workdir, command=command)
   elif mode == "evaluate":
     print(json.dumps(pipeline.evaluate(workdir, config)))
   elif mode == "predict":
@@ -278,7 +282,7 @@ def _flag_error(error: Exception, argv: Sequence[str]) -> str:
     before, flag, value = text.partition(f"flag --config.{name}=")
     if flag and not before:
       return f"config.{name}: {short(value.partition(': ')[0])}; allowed are {field.allowed}"
-    if isinstance(error, (RecursionError, MemoryError)) and field.kind is tuple:
+    if isinstance(error, (RecursionError, MemoryError)) and tuple in field.kinds:
       if any(a.lstrip("-").startswith(f"config.{name}") for a in argv):
         return f"config.{name}: nested too deeply; allowed are {field.allowed}"
   return text or type(error).__name__

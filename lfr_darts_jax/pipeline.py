@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import functools
 from importlib import metadata
 import os
 import sys
@@ -31,12 +32,13 @@ from lfr_darts_jax.search.diagnostics import Finding
 from lfr_darts_jax.search.search import Search
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.genotype import Genotype
-from lfr_darts_jax.training import predictor, result as results
+from lfr_darts_jax.training import init_from, predictor, result as results
 from lfr_darts_jax.training.evaluate import Evaluation
 from lfr_darts_jax.training.result import Result
-from lfr_darts_jax.training.train import Training, check_batch_size
+from lfr_darts_jax.training.train import Base, Training, check_batch_size
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+COLUMN = 19  # Where the values of a printed table begin.
 FROM_PYTHON = "(called from Python)"
 Given: TypeAlias = Genotype | Mapping[str, Any] | Path | str
 NOT_COMPARED = (
@@ -67,13 +69,14 @@ def search(config: ml_collections.ConfigDict, workdir: str | Path, *, command: s
 
 
 def train(
-  config: ml_collections.ConfigDict, genotype: Given, workdir: str | Path, *, command: str = FROM_PYTHON
+  config: ml_collections.ConfigDict, genotype: Given | None, workdir: str | Path, *, command: str = FROM_PYTHON
 ) -> dict[str, Any]:
-  """Trains the network of a genotype from scratch and tests it.
+  """Trains the network of a genotype, from scratch or from `train.init_from`, and tests it.
 
   Args:
     config: the config.
-    genotype: the derived cells, as an object, a name, a path or text, see `formats.as_genotype`.
+    genotype: the derived cells, as an object, a name, a path or text, see `formats.as_genotype`; None for those of the
+      workdir or else of `train.init_from`.
     workdir: where the run is kept.
     command: how the report says that the run was started.
 
@@ -84,7 +87,7 @@ def train(
     UsageError: for wrong input.
     Interrupted: after SIGINT or SIGTERM; the same call continues.
   """
-  given = formats.as_genotype(genotype)
+  given = None if genotype is None else formats.as_genotype(genotype)
   with _open(config, workdir, command, ("train",)) as job:
     job.set_genotype(given)
     return job.train()
@@ -106,8 +109,7 @@ def describe(config: ml_collections.ConfigDict, genotype: Given) -> dict[str, in
   """Cost of a genotype's final network, without data or training: see `cost.describe`, and its `layers`."""
   schema.validate(config, (), schema.COST_FIELDS)
   network = final_network(config, formats.as_genotype(genotype))
-  shape = (config.data.image_size, config.data.image_size, config.data.channels)
-  return {**cost.describe(network, shape), "layers": len(network.layout)}
+  return {**cost.describe(network, schema.image_shape(config)), "layers": len(network.layout)}
 
 
 def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = None) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
     config: for `data`, where the test split is; classes are matched by name. None for the directory's.
 
   Returns:
-    `test_error` and `top5_error` in percent, and the number of `images`.
+    `test_error`, `top5_error` and `balanced_accuracy` in percent, and the number of `images`.
 
   Raises:
     UsageError: where the directory holds no trained network, or the data don't suit it.
@@ -137,7 +139,12 @@ def evaluate(workdir: str | Path, config: ml_collections.ConfigDict | None = Non
   tested = trained.test(split, devices)
   if left_out := (data.test_images or split.count) - tested.total:
     print(NOT_TESTED.format(left_out), file=sys.stderr, flush=True)
-  return {"test_error": tested.error, "top5_error": tested.top5_error, "images": tested.total}
+  return {**_figures(tested), "images": tested.total}
+
+
+def _figures(tested: Evaluation) -> dict[str, Any]:
+  """What is told of a test everywhere, in percent."""
+  return {"test_error": tested.error, "top5_error": tested.top5_error, "balanced_accuracy": tested.balanced_accuracy}
 
 
 def _identity(workdir: Path) -> Identity | None:
@@ -236,17 +243,31 @@ class _Job:
     text = broadcast_from_primary(lambda: formats.load(path).to_json() if path.exists() else None)
     return text and formats.parse(text)
 
-  def set_genotype(self, genotype: Genotype) -> None:
-    """Takes a given genotype in place of a search."""
+  def set_genotype(self, given: Genotype | None) -> None:
+    """Takes a genotype in place of a search: the given one, or that of the directory, or of `train.init_from`."""
+    there = self._genotype()
+    genotype = given or there or (self._trained.genotype if self._config.train.init_from else None)
+    if genotype is None:
+      raise UsageError("genotype: not given; allowed is one, a workdir that has one, or config.train.init_from")
     genotype = formats.parse(genotype.to_json())
     final_network(self._config, genotype)
-    there = self._genotype()
     if there is None:
+      if self._config.train.init_from:
+        init_from.check(self._trained, self._config, genotype)
       self._begin()
       self._write_genotype(genotype)
     elif there != genotype:
       path = self._workdir / workdirs.GENOTYPE
       raise UsageError(f"genotype: {path} holds another; allowed is the same one, or a new workdir")
+
+  @functools.cached_property
+  def _trained(self) -> predictor.Predictor:
+    """The network that `train.init_from` names; asked for only until a checkpoint holds what was taken of it."""
+    return init_from.load(self._config.train.init_from)
+
+  def _base(self, genotype: Genotype) -> Base:
+    init_from.check(self._trained, self._config, genotype)
+    return init_from.base(self._trained, self._config.train.init_from, self._dataset.class_names, self._progress.say)
 
   def _begin(self) -> None:
     """Claims the directory for this config, once nothing is left that could be refused."""
@@ -342,7 +363,9 @@ class _Job:
     assert genotype
     with self._preemption, contextlib.closing(self._metrics):
       session = self._session(workdirs.CHECKPOINTS)
-      job = Training(self._config, final_network(self._config, genotype), self._dataset, session, self._devices)
+      base = functools.partial(self._base, genotype) if self._config.train.init_from else None
+      network = final_network(self._config, genotype)
+      job = Training(self._config, network, self._dataset, session, self._devices, base)
       self._begin()
       state = job.run()
       session.stop_clock()
@@ -373,13 +396,12 @@ class _Job:
     if left_out := (self._dataset.test_images or test.count) - tested.total:
       self._progress.say(NOT_TESTED.format(left_out))
     step = int(state.step)
-    self._metrics.write("test", 0, step, {"test_error": tested.error, "top5_error": tested.top5_error}, step)
+    self._metrics.write("test", 0, step, _figures(tested), step)
     self._metrics.close()
     broadcast_from_primary(lambda: self._save_mistakes(test, tested))
     costs, summary = describe(config, genotype), self._summary()
     return Result(
-      test_error=tested.error,
-      top5_error=tested.top5_error,
+      **_figures(tested),
       class_errors=tested.class_errors,
       confusion=tested.confusion.tolist(),
       **costs,
@@ -414,11 +436,12 @@ def _versions() -> dict[str, str]:
 
 
 def _outcome(result: Result, page_path: str) -> str:
-  searched = result.search_seconds
+  searched, balanced = result.search_seconds, result.balanced_accuracy
   return _table(
     {
       "test error": f"{result.test_error:.2f} %",
       "top-5 error": f"{result.top5_error:.2f} %",
+      **({} if balanced is None else {"balanced accuracy": f"{balanced:.2f} %"}),
       "parameters": f"{result.parameters:,}",
       "multiply-adds": f"{result.multiply_adds:,}",
       **({} if searched is None else {"search": duration(searched)}),
@@ -430,8 +453,8 @@ def _outcome(result: Result, page_path: str) -> str:
 
 
 def _signs(findings: list[Finding]) -> dict[str, str]:
-  return {"collapse?": f"\n{'':<15}".join(finding.text for finding in findings)} if findings else {}
+  return {"collapse?": f"\n{'':<{COLUMN}}".join(finding.text for finding in findings)} if findings else {}
 
 
 def _table(rows: dict[str, str]) -> str:
-  return "\n".join(f"{name:<15}{value}" for name, value in rows.items())
+  return "\n".join(f"{name:<{COLUMN}}{value}" for name, value in rows.items())

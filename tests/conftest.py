@@ -153,7 +153,7 @@ class Supernet:
     self.network = Network(tuple(layout), cells, tuple(operations), channels, 3, settings, edges=edges)
     rng = np.random.default_rng(0)
     float_type = jnp.result_type(float)
-    self.images = jnp.asarray(rng.normal(size=(4, size, size, 2)), float_type)
+    self.images = jnp.asarray(rng.normal(size=(4, *np.broadcast_to(size, 2), 2)), float_type)
     self.labels = jnp.array([0, 1, 2, 1])
     rows = len(cells[0].candidates)
     self.alphas = {c.name: Alphas(jnp.asarray(rng.normal(size=(rows, len(operations))), float_type)) for c in cells}

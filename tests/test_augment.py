@@ -27,6 +27,19 @@ def test_crops_are_windows_of_the_padded_image(config):
   assert seen == windows
 
 
+def test_rectangles_keep_their_shape(config):
+  config.data.update(crop_padding=2, flip="random")
+  image = jnp.arange(1, 16, dtype=jnp.uint8).reshape(3, 5, 1)
+  padded = np.pad(np.asarray(image), ((2, 2), (2, 2), (0, 0)))
+  windows = [padded[i : i + 3, j : j + 5] for i in range(5) for j in range(5)]
+  allowed = {window.tobytes() for one in windows for window in (one, one[:, ::-1])}
+  seen = augment.crop_and_flip(image[None].repeat(600, 0), jax.random.key(0), config)
+  assert seen.shape == (600, 3, 5, 1) and {np.asarray(image).tobytes() for image in seen} == allowed
+  holes = np.asarray(augment.cutout(jnp.ones((300, 3, 9, 1)), jax.random.key(0), 4)[..., 0] == 0)
+  # Rows and columns of every pixel are reached.
+  assert holes.any(0).all() and holes.sum((1, 2)).max() == 12
+
+
 def test_flips_happen_only_where_allowed(config):
   images = jnp.arange(4, dtype=jnp.uint8).reshape(1, 2, 2, 1).repeat(100, 0)
   config.data.update(crop_padding=0, flip="none")

@@ -341,6 +341,22 @@ def test_hard_images_count_more_where_alphas_move(x64, supernet):
   assert loss(1.0, True) == loss(0.0, True) == loss(0.0, False) < loss(1.0, False)
 
 
+@pytest.mark.parametrize("training", [True, False])  # Where weights move, and where alphas do.
+def test_classes_count_by_their_weights_where_weights_and_where_alphas_move(x64, supernet, training):
+  net = supernet(layout=("n0",), nodes=1, channels=2)
+  inputs = net.mask, net.params, net.alphas, net.batch_stats, Batch(net.images, net.labels, jax.random.PRNGKey(0))
+
+  def loss(weights, exponent):
+    objective = Objective(sample_weight_exponent=exponent, class_weights=weights)
+    return float(supernet_loss(net.network, objective, *inputs, moment=Moment(training=training))[0])
+
+  for exponent in (0.0, 1.0):
+    apart = [loss(tuple(map(float, np.arange(3) == label)), exponent) for label in range(3)]
+    assert min(apart) > 0
+    np.testing.assert_allclose(loss((3.0, 0.5, 2.0), exponent), np.dot(apart, [3, 0.5, 2]))
+    np.testing.assert_allclose(loss((1.0,) * 3, exponent), loss(None, exponent))
+
+
 @pytest.mark.parametrize("form", ["scan", pytest.param("star", marks=pytest.mark.slow)])
 def test_one_sampled_operation_has_the_same_gradient_in_all_forms(x64, config, supernet, form):
   config.search.gate = "gumbel"

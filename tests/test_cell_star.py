@@ -57,7 +57,7 @@ def of(net, **more):
 @pytest.mark.parametrize(
   "size,nodes,candidates",
   [
-    (7, 3, uneven),
+    ((7, 10), 3, uneven),
     pytest.param(8, 2, None, marks=pytest.mark.slow),
     pytest.param(9, 4, uneven, marks=pytest.mark.slow),
     pytest.param(8, 5, uneven, marks=pytest.mark.slow),
@@ -93,7 +93,7 @@ def test_all_forms_drop_the_same_skips(x64, supernet, forms):
 @pytest.mark.parametrize("attention", [False, True])
 def test_partial_channels_in_all_forms(x64, supernet, form, attention):
   settings = LayerSettings(True, partial=PartialChannels(2, attention))
-  net = supernet(operations=ONE_OF_EACH_KIND, size=7, settings=settings)
+  net = supernet(operations=ONE_OF_EACH_KIND, size=(7, 10), settings=settings)
   results = of(net, forms=("unroll", form))
   close(*results)
   widths = {leaf.shape[-1] for leaf in jax.tree.leaves(net.params["layer_0"]["stride_1"])}
@@ -127,7 +127,7 @@ def test_a_final_network_with_drop_path(x64, monkeypatch, composed, genotype):
   monkeypatch.setattr(cell_star, "MOST_COMPOSED", 64 if composed else 4)
   network = Network(genotype.layout(3), genotype.cells, DARTS_OPERATIONS, 4, 3, auxiliary=True)
   rng = np.random.default_rng(0)
-  images = jnp.asarray(rng.normal(size=(4, 12, 12, 3)))
+  images = jnp.asarray(rng.normal(size=(4, 12, 17, 3)))
   variables = network.lazy_init(jax.random.PRNGKey(0), jax.ShapeDtypeStruct(images.shape, jnp.float64))
   # Fresh norms are the identity, which would hide a swap.
   variables = jax.tree.map(lambda v: jnp.asarray(v + 0.1 * rng.uniform(size=v.shape)), variables)

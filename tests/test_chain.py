@@ -232,7 +232,7 @@ def test_shallow_chains_have_the_first_layers():
   assert [stage.searched for stage in by_section.stages] == [("l0",), ("l1", "l2")]
   assert plans.make(small(**{"plan.name": "per_section"})).stages[0].layout == ("s0", "s1", "s1")
   network = final_network(config, formats.parse(GENOTYPE))
-  assert network.layer_features(8) == [(4, 8), (4, 12), (4, 12)]
+  assert network.layer_features(8, 11) == [(4, 6, 8), (4, 6, 12), (4, 6, 12)]
 
 
 GENOTYPE = (

@@ -15,6 +15,12 @@ def test_the_defaults_are_valid_and_every_field_is_explained():
   [
     ("seed", -1),
     ("data.channels", 2),
+    ("data.image_size", 3),
+    ("data.image_size", (3, 64)),
+    ("data.image_size", (64, 64, 3)),
+    ("data.image_size", (64.0, 64)),
+    ("data.image_size", True),
+    ("data.image_size", "64"),
     ("data.search_fraction", 0.0),
     ("plan.name", "other"),
     ("search.order", 3),
@@ -28,6 +34,9 @@ def test_the_defaults_are_valid_and_every_field_is_explained():
     ("train.warmup_epochs", 600),
     ("search.min_learning_rate", 1.0),
     ("train.cutout", 65),
+    ("train.class_weights", "even"),
+    ("train.class_weights", (1.0, 0.0)),
+    ("train.class_weights", ("1", "2")),
     ("plan.pdarts_layers", (5, 5, 17)),
     ("plan.pdarts_skip_dropout", (False, 0.1, 0.2)),
     ("search.momentum", float("nan")),
@@ -62,6 +71,22 @@ def test_out_of_range(name, value):
 def test_a_flat_config_of_other_shapes(name, value):
   with pytest.raises(UsageError, match=rf"config\.{name}: .*allowed"):
     schema.unflatten({name: value})
+
+
+def test_one_number_is_a_square():
+  config = schema.get_config("fashion_mnist")
+  assert schema.image_shape(config) == (28, 28, 1) and schema.flatten(config)["data.image_size"] == 28
+  for size in ((48, 64), [48, 64]):
+    config.data.image_size = size
+    flat = schema.flatten(config)
+    assert schema.image_shape(schema.unflatten(flat)) == (48, 64, 1) and flat["data.image_size"] == [48, 64]
+  config.train.cutout = 128
+  schema.validate(config, ("train",))
+  config.train.cutout = 129
+  with pytest.raises(
+    UsageError, match=r"config.train.cutout: 129; allowed are at most twice config.data.image_size, .48, 6"
+  ):
+    schema.validate(config, ("train",))
 
 
 def test_wrong_type_and_unknown_field():

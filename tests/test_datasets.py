@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from lfr_darts_jax.data import datasets, tfds
+from lfr_darts_jax.data import datasets, input_pipeline, tfds
 from lfr_darts_jax.data.streaming import loader
 from lfr_darts_jax.data.streaming.transforms import Transform
 from lfr_darts_jax.errors import RunError, UsageError
+from lfr_darts_jax.runtime import distributed
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "tensorflow_datasets"
 
@@ -79,6 +80,18 @@ def test_the_home_directory_is_expanded(folder, config, monkeypatch):
   with pytest.raises(AttributeError):  # There is nothing of that name.
     datasets.open_dataset(config)
   assert asked == [str(folder.parent / "tfds")]
+
+
+@pytest.mark.parametrize("size", [(8, 12), [8, 12]])
+def test_images_become_rectangles(folder, config, size):
+  config.data.image_size = size
+  dataset = datasets.open_dataset(config)
+  assert dataset.train[0].shape == (16, 8, 12, 3) and dataset.identity.shape == (8, 12, 3)
+  config.data.update(loading="stream", workers=0)
+  split = input_pipeline.open_split(datasets.open_dataset(config).test(), config, distributed.first_device())
+  # Two ways to decode, and two libraries to resize.
+  difference = split.images(np.arange(4)).astype(int) - dataset.test()[0]
+  assert split.image_shape == (8, 12, 3) and np.abs(difference).mean() < 30
 
 
 def test_folder_is_resized_and_holds_out_a_fifth_whatever_the_seed(folder, config):
@@ -153,7 +166,7 @@ def streamed(config):
 
 def images_of(source):
   """The middles of all images and their labels."""
-  batches = list(loader.eval_batches(source, None, 8, Transform(16, 3)))
+  batches = list(loader.eval_batches(source, None, 8, Transform((16, 16), 3)))
   images, labels, real = map(np.concatenate, zip(*batches, strict=True))
   return images[real], labels[real]
 

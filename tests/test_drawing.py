@@ -100,9 +100,10 @@ def test_files_are_svg_and_png_and_the_same_every_time(tmp_path):
 
 def test_labels_of_a_network_stay_apart():
   layout = formats.DARTS_V2.layout(20)
-  features = [(32, 144)] * 6 + [(16, 288)] * 7 + [(8, 576)] * 7
+  features = [(32, 48, 144)] * 6 + [(16, 24, 288)] * 7 + [(8, 12, 576)] * 7
   texts, boxes, page = extents(drawing.network(layout, formats.DARTS_V2.cells, features))
   assert [t for t, _ in texts][:3] == ["image", "stem", "normal"] and len(boxes) == 23
+  assert texts[-1][0] == "8\u00d712\n576 features"
   for (_, a), (_, b) in itertools.combinations(texts, 2):
     assert not overlap(a, b)
   assert all(page.x0 <= t.x0 and t.x1 <= page.x1 for _, t in texts)

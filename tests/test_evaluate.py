@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from lfr_darts_jax.data.input_pipeline import InMemorySplit
 from lfr_darts_jax.models.network import Outputs
@@ -63,4 +64,14 @@ def test_ties_in_the_top_5_are_decided_as_argmax_decides_them():
 def test_errors_by_hand():
   result = Evaluation(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), 7, *(np.array([]),) * 3)
   assert result.error == 12.5 and result.top5_error == 12.5
-  assert result.class_errors == [25.0, 0.0, None]
+  assert result.class_errors == [25.0, 0.0, None] and result.balanced_accuracy == 87.5
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+def test_balanced_accuracy_is_that_of_scikit_learn():
+  rng = np.random.default_rng(0)
+  labels, predicted = rng.integers(0, 5, 200), rng.integers(0, 6, 200)  # Of class 5 there are no images.
+  confusion = np.zeros((6, 6), int)
+  np.add.at(confusion, (labels, predicted), 1)
+  result = Evaluation(confusion, 200, predicted, np.ones(200), labels)
+  np.testing.assert_allclose(result.balanced_accuracy, 100 * balanced_accuracy_score(labels, predicted))

@@ -256,7 +256,7 @@ def test_a_stream_leaves_out_the_same_files(folder):
   assert skipped == tuple(f"train/birds/{name}" for name in names)
   for source, (pixels, labels) in ((train, images), (test, tested)):
     read = [source[i] for i in range(len(source))]
-    assert [label for _, label in read] == labels.tolist()
+    assert [label for _, label in read] == labels.tolist() == source.labels().tolist()
     np.testing.assert_array_equal([decoding.decode(encoded, 3, (4, 4)) for encoded, _ in read], pixels)
 
 

@@ -16,7 +16,7 @@ from tests.photographs import Album, Witness
 
 ALBUM, BROKEN = Album(26), Album(26, broken=5)
 SLOW = pytest.mark.slow
-TRAIN, TEST = Transform(16, 3, "random", True, 0.4, 0.2), Transform(16, 3, "centre")
+TRAIN, TEST = Transform((16, 16), 3, "random", True, 0.4, 0.2), Transform((16, 16), 3, "centre")
 
 
 def batches(first, count, source=ALBUM, indices=None, batch_size=8, seed=0, transform=TRAIN, host=(0, 1, 0)):
@@ -50,7 +50,7 @@ def test_batches_have_the_documented_shapes(ten):
   for images, labels in ten:
     assert images.shape == (8, 16, 16, 3) and images.dtype == np.uint8
     assert labels.shape == (8,) and labels.dtype == np.int32
-  grey = batches(0, 1, transform=Transform(16, 1, "random", True, 0.4, 0.2))
+  grey = batches(0, 1, transform=Transform((16, 16), 1, "random", True, 0.4, 0.2))
   assert grey[0][0].shape == (8, 16, 16, 1)
 
 

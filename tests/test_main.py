@@ -82,6 +82,11 @@ def test_a_log_is_described_in_as_few_layers_as_its_cells_take(tmp_path):
       ["--config.data.name=folder", "--config.data.dir=~nobody_of_this_name/d"],
       "~nobody_of_this_name/d: this home directory is not known",
     ),
+    (["--config.train.class_weights=(1, 2)"], "config.train.class_weights: (1, 2); allowed are balanced, None, or a"),
+    (
+      ["--mode=search", "--config.train.class_weights=even"],
+      "config.train.class_weights: 'even'; allowed are balanced",
+    ),
     (["--mode=fly"], "mode"),
     (["--no_such_flag"], "no_such_flag"),
     (["--flagfile=nowhere"], "nowhere"),
@@ -99,7 +104,13 @@ def test_a_log_is_described_in_as_few_layers_as_its_cells_take(tmp_path):
     (["--output=x.csv"], "output: --mode=run does not use it; allowed with predict, export"),
     (["--mode=draw"], "genotype: not given; --mode=draw allows a file, a built-in name"),
     (["--config.search.batch_size=1000"], "config.search.batch_size: 1000; allowed are at most 718"),
-    (["--config.data.image_size=4"], "config.data.image_size"),
+    (["--config.data.image_size=4"], "config.data.image_size: 4; digits has 8x8, which alone is allowed"),
+    (["--config.data.image_size=(8, 9)"], "config.data.image_size: (8, 9); digits has 8x8, which alone is allowed"),
+    (["--config.data.image_size=8x8"], "config.data.image_size: '8x8'; allowed are integers from 4 to 1024, (height,"),
+    (
+      ["--mode=train", "--config.train.init_from=nowhere"],
+      "config.train.init_from: nowhere has no config.json; allowed",
+    ),
     (["--mode=search", "--genotype=DARTS_V2"], "genotype: --mode=search does not use it; allowed with run, train"),
     (["--mode=draw", "--config=configs/darts.py"], "config: --mode=draw does not use it; allowed with run, search"),
     (["--mode=evaluate", "--config.search.epochs=3"], "config.search.epochs: --mode=evaluate does not use it; allowed"),
@@ -118,6 +129,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, arguments, words):
   "arguments,words",
   [
     (["--config.prune.rounds=" + "-" * 100_000 + "1"], "config.prune.rounds: nested too deeply; allowed are"),
+    (["--config.train.class_weights=" + "-" * 100_000 + "1"], "config.train.class_weights: nested too deeply; allowed"),
     (["--config.seed=" + "9" * 5000], "config.seed: '9{56}...; allowed are"),
     (["--config.data.name=a\x1b\n\udcff: b", "--config.data.name"], "Missing value for flag --config.data.name"),
     (["--config", "configs/nowhere.py"], "config: configs/nowhere.py is not there or no config; allowed are"),
@@ -143,6 +155,24 @@ def test_the_last_of_several_values_counts_none_too(arguments, expected):
   ]
   main.parse_flags(["lfr-darts", "--config=configs/cifar10.py", *given], values)
   assert values.config.search.alpha_learning_rate == values.config.search.warmup_fraction == expected
+
+
+@pytest.mark.parametrize(
+  "name,text,value",
+  [
+    ("data.image_size", "64", 64),
+    ("data.image_size", "(48,64)", (48, 64)),
+    ("train.class_weights", "balanced", "balanced"),
+    ("train.class_weights", "None", None),
+    ("train.class_weights", "(1, 2.5)", (1, 2.5)),
+  ],
+)
+def test_fields_that_take_values_of_several_kinds(name, text, value):
+  values = defined()
+  main.parse_flags(["lfr-darts", "--config=laptop", f"--config.{name}={text}"], values)
+  group, leaf = name.split(".")
+  assert values.config[group][leaf] == value
+  schema.validate(values.config)
 
 
 @pytest.mark.parametrize("place", [["--workdir={}"], ["--workdir", "{}"]])
@@ -365,7 +395,7 @@ def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   whole = call(f"--workdir={tmp_path / 'whole'}", *TINY)
   assert whole.returncode == 0, whole.stderr
   result = json.loads((tmp_path / "whole" / "result.json").read_text())
-  assert f"test error     {result['test_error']:.2f} %" in whole.stdout
+  assert f"test error         {result['test_error']:.2f} %" in whole.stdout
   # Line by line, and nothing but the program's own words.
   assert "\r" not in whole.stdout and "\x1b" not in whole.stdout and whole.stderr == ""
   page = tmp_path / "whole" / "report" / "index.html"

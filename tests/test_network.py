@@ -1,10 +1,12 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models import network as networks
 from lfr_darts_jax.search_space import formats
@@ -28,8 +30,8 @@ def test_outputs(config):
 def test_features_halve_and_double_at_reductions():
   cells = tuple(CellSpec(n, kind, ((), ()), (2, 3)) for n, kind in (("n", "normal"), ("r", "reduction")))
   net = networks.Network(("n", "r", "n", "r"), cells, (), 4, 3)
-  assert net.layer_features(9) == [(9, 8), (5, 16), (5, 16), (3, 32)]
-  assert net.clone(stem="imagenet").layer_features(224) == [(28, 8), (14, 16), (14, 16), (7, 32)]
+  assert net.layer_features(9, 14) == [(9, 14, 8), (5, 7, 16), (5, 7, 16), (3, 4, 32)]
+  assert net.clone(stem="imagenet").layer_features(224, 96) == [(28, 12, 8), (14, 6, 16), (14, 6, 16), (7, 3, 32)]
 
 
 def test_without_auxiliary_weight_there_is_no_head(config):
@@ -50,6 +52,8 @@ def test_without_auxiliary_weight_there_is_no_head(config):
     (9, 4, False, "cifar", True),
     (224, 2, True, "imagenet", True),
     (32, 2, True, "imagenet", False),
+    ((9, 40), 4, False, "cifar", True),
+    ((40, 8), 4, False, "cifar", False),
   ],
 )
 def test_image_sizes_that_bear_the_reductions(config, size, reductions, auxiliary, stem, fits):
@@ -57,12 +61,12 @@ def test_image_sizes_that_bear_the_reductions(config, size, reductions, auxiliar
   cells = (CellSpec("r", "reduction", (("max_pool_3x3",), ("max_pool_3x3",)), (2,)),)
   layout = ("r",) * reductions
   if not fits:
-    with pytest.raises(UsageError, match=f"config.data.image_size: {size}"):
+    with pytest.raises(UsageError, match=re.escape(f"config.data.image_size: {size}")):
       networks.check_resolution(config, layout, cells, auxiliary)
     return
   networks.check_resolution(config, layout, cells, auxiliary)
   net = networks.Network(layout, cells, ("max_pool_3x3",), 4, 3, stem=stem, auxiliary=auxiliary)
-  x = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+  x = jax.ShapeDtypeStruct((2, *schema.image_shape(config)[:2], 3), jnp.float32)
   variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), x)
   outputs, _ = jax.eval_shape(lambda v, x: net.apply(v, x, train=True, mutable=["batch_stats"]), variables, x)
   assert outputs.logits.shape == (2, 3)

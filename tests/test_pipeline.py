@@ -52,9 +52,12 @@ def test_train_and_evaluate(trained):
   confusion = np.array(on_disk["confusion"])
   assert confusion.sum() == 360
   np.testing.assert_allclose(result["test_error"], 100 * (1 - np.trace(confusion) / 360))
+  np.testing.assert_allclose(result["balanced_accuracy"], 100 * np.mean(np.diag(confusion) / confusion.sum(axis=1)))
+  assert f"{result['balanced_accuracy']:.2f} %" in (workdir / "report" / "index.html").read_text()
   assert pipeline.evaluate(workdir) == {
     "test_error": result["test_error"],
     "top5_error": result["top5_error"],
+    "balanced_accuracy": result["balanced_accuracy"],
     "images": 360,
   }
 
@@ -225,7 +228,7 @@ def test_what_a_run_can_do_without_ends_none(config, tmp_path, monkeypatch, caps
     "without further events in tensorboard (ArithmeticError: it fails)",
     "without a trace (ArithmeticError: it fails)",
     "without a sample of wrong images on the page (ArithmeticError: it fails)",
-    "page           can't be written (ArithmeticError: it fails)",
+    "page               can't be written (ArithmeticError: it fails)",
   ):
     assert said.count(line) == 1, said
   monkeypatch.undo()

@@ -20,7 +20,7 @@ OURS = {
   *("seed", "profile", "checkpoint.interval", "checkpoint.keep", "recovery.retries"),
   *("data.dir", "data.skip_bad_files", "data.validation_fraction", "data.workers", "data.statistics_images"),
   *("data.image_key", "data.label_key", "data.split_seed", "data.labels", "data.train_split", "data.test_split"),
-  *("plan.derived_copies", "plan.searched_copies", "plan.inherit_weights"),
+  *("train.init_from", "plan.derived_copies", "plan.searched_copies", "plan.inherit_weights"),
   *("search.steps_per_chunk", "train.steps_per_chunk", "search.num_seeds", "search.inner_learning_rate"),
   *("search.collapse_skip_share", "search.collapse_entropy", "search.stop_on_collapse"),
   *("network.batch_norm_group", "network.remat", "network.depthwise", "network.edges"),
@@ -48,6 +48,7 @@ OFF = {
   "prune.edge_threshold": 0.0,
   "network.activation": "relu",
   "network.cell_attention": False,
+  "train.class_weights": None,
 }
 # How these are, where they are.
 DETAILS = {

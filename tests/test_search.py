@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import datasets
@@ -14,7 +15,7 @@ from lfr_darts_jax.runtime import distributed, workdir as workdirs
 from lfr_darts_jax.runtime.metrics import Metrics
 from lfr_darts_jax.runtime.preemption import Interrupted, Preemption
 from lfr_darts_jax.runtime.session import Session
-from lfr_darts_jax.search import bilevel, diagnostics, growth, plans
+from lfr_darts_jax.search import bilevel, diagnostics, growth, measured, plans
 from lfr_darts_jax.search.search import Search
 from lfr_darts_jax.search.stages import Stages
 from lfr_darts_jax.search.state import SearchPosition
@@ -247,6 +248,24 @@ def test_the_batches_of_the_alphas_begin_behind_the_warm_up(tiny, monkeypatch):
   ((splits, size, seed, first, _),) = asked
   assert len(splits) == 2 and size == tiny.search.batch_size and seed == (tiny.seed, 5, 1, 2)
   assert first == (0, round(0.3 * stages.total))
+
+
+def test_a_search_weighs_classes_by_the_train_split(tiny, monkeypatch):
+  tiny.train.class_weights, tiny.search.measured_batches = "balanced", 1
+  dataset = datasets.open_dataset(tiny)
+  expected = compute_class_weight("balanced", classes=np.arange(10), y=dataset.train[1])
+  stages = Stages(tiny, dataset, distributed.first_device())
+  position = SearchPosition(0, stages.plan.cells, stages.plan.cells)
+  np.testing.assert_allclose(stages.steps(position)._objective.class_weights, expected)
+  asked = []
+  monkeypatch.setattr(measured, "strengths", lambda *arguments: asked.append(arguments) or {})
+  stages.measure(position, stages.initial_state(position))
+  np.testing.assert_allclose(asked[0][-1], expected)
+  tiny.train.class_weights = (1.0,) * 11
+  with pytest.raises(
+    UsageError, match="config.train.class_weights: .*; allowed are balanced, None, or a tuple of 10 num"
+  ):
+    Stages(tiny, dataset, distributed.first_device())
 
 
 @pytest.mark.slow

@@ -148,6 +148,7 @@ def test_without_a_test_split_a_fifth_of_every_class_is_held_out(album, config):
   )
   stream = album(loading="stream")
   assert (read(stream.train), read(stream.test())) == (train, test) and stream.notes == arrays.notes
+  assert stream.train_labels().tolist() == arrays.train_labels().tolist() == [label for _, label in train]
   config.data.loading = "device"
   config.seed = 5
   assert read(album().test()) == test
@@ -311,9 +312,12 @@ def test_names_that_are_nearly_right(album, config, name, meant):
     datasets.open_dataset(config)
 
 
-def test_images_of_another_size_are_resized_and_it_is_said(album):
+def test_images_of_another_size_are_resized_and_it_is_said(album, config):
   made = [(jpeg(i, 24, 12), i % 2) for i in range(8)]
   dataset = album({"train": made[:6], "test": made[6:]}, shape=(12, 24, 3))
   assert dataset.train[0].shape == (6, 8, 8, 3) and dataset.identity.shape == (8, 8, 3)
   np.testing.assert_array_equal(dataset.test()[0][1], decoding.decode(made[7][0], 3, (8, 8)))
   assert dataset.notes == ("images of 12x24 pixels are resized to 8x8",)
+  config.data.image_size = (12, 24)
+  dataset = datasets.open_dataset(config)
+  assert dataset.train[0].shape == (6, 12, 24, 3) and dataset.notes == ()

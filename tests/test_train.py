@@ -170,6 +170,22 @@ def test_another_seed_differs(tiny, tmp_path):
   assert not np.array_equal(first.params["stem"]["kernel"], second.params["stem"]["kernel"])
 
 
+def test_balanced_classes_train_as_their_weights_do(tiny, tmp_path):
+  tiny.train.epochs = 1
+  labels = datasets.open_dataset(tiny).train[1][:200]
+  tiny.train.class_weights = "balanced"
+  balanced = training(tiny, tmp_path / "balanced").run()
+  tiny.train.class_weights = tuple(20 / np.bincount(labels))
+  by_hand = training(tiny, tmp_path / "by_hand").run()
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), balanced.params, by_hand.params)
+  tiny.train.class_weights = None
+  equal = training(tiny, tmp_path / "equal").run()
+  assert not np.allclose(equal.params["classifier"]["kernel"], balanced.params["classifier"]["kernel"], atol=1e-4)
+  tiny.train.class_weights = (1.0,) * 9
+  with pytest.raises(UsageError, match="a tuple of 10 numbers"):
+    training(tiny, tmp_path / "wrong")
+
+
 def test_a_batch_larger_than_the_train_split(tiny, tmp_path):
   tiny.train.batch_size = 201
   with pytest.raises(UsageError, match="config.train.batch_size: 201; allowed are at most 200"):

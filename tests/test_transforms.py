@@ -11,11 +11,11 @@ from lfr_darts_jax.data.streaming import transforms
 from lfr_darts_jax.data.streaming.transforms import Transform
 from tests.photographs import encode, jpeg
 
-TRAIN = Transform(16, 3, "random", True, 0.4, 0.2)
+TRAIN = Transform((16, 16), 3, "random", True, 0.4, 0.2)
 
 
 def seen(encoded, size, channels=3, crop="whole"):
-  return Transform(size, channels, crop)(encoded, np.random.default_rng(0))
+  return Transform((size, size), channels, crop)(encoded, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -68,7 +68,7 @@ def test_odd_images_are_read_as_those_of_a_folder(tmp_path, encoded, channels):
 def test_large_photographs_are_decoded_small(width, scale, channels):
   encoded = jpeg(0, width, width, quality=95)
   side, left = round(width * 7 / 8), (width - round(width * 7 / 8)) // 2
-  _, decoded_at = Transform(16, channels)._decode(encoded, transforms.Box(left, left, side, side), True)
+  _, decoded_at = Transform((16, 16), channels)._decode(encoded, transforms.Box(left, left, side, side), True)
   assert decoded_at == scale
   expected = (
     Image.open(io.BytesIO(encoded))
@@ -86,20 +86,20 @@ def test_images_of_the_training_differ_and_half_are_mirrored():
   encoded = jpeg(0, 40, 40)
   rng = np.random.default_rng(1)
   assert len({TRAIN(encoded, rng).tobytes() for _ in range(100)}) == 100
-  flips, plain = Transform(16, 3, flip=True), seen(encoded, 16)
+  flips, plain = Transform((16, 16), 3, flip=True), seen(encoded, 16)
   mirrored = [bool((flips(encoded, rng) == plain[:, ::-1]).all()) for _ in range(200)]
   assert 70 < sum(mirrored) < 130
-  np.testing.assert_array_equal(Transform(16, 3)(encoded, rng), plain)
+  np.testing.assert_array_equal(Transform((16, 16), 3)(encoded, rng), plain)
 
 
 def test_the_config_says_what_is_seen(config):
   config.data.update(image_size=10, channels=3, flip="random")
-  assert transforms.test_transform(config) == Transform(10, 3, "whole")
+  assert transforms.test_transform(config) == Transform((10, 10), 3, "whole")
   # Flips are made on the device, as are crops.
-  assert transforms.train_transform(config) == Transform(10, 3, "whole")
+  assert transforms.train_transform(config) == Transform((10, 10), 3, "whole")
   config.data.update(augmentation="inception", test_view="centre", jitter=0.4, hue=0.2)
-  assert transforms.test_transform(config) == Transform(10, 3, "centre")
-  assert transforms.train_transform(config) == Transform(10, 3, "random", True, 0.4, 0.2)
+  assert transforms.test_transform(config) == Transform((10, 10), 3, "centre")
+  assert transforms.train_transform(config) == Transform((10, 10), 3, "random", True, 0.4, 0.2)
 
 
 def test_what_is_no_whole_image_is_refused(monkeypatch):
@@ -160,6 +160,30 @@ def test_the_centre_is_224_of_256():
   assert transforms.centre_box(512, 256) == transforms.Box(144, 16, 224, 224)
   assert transforms.centre_box(375, 500) == transforms.Box(23, 86, 328, 328)
   assert transforms.centre_box(1, 1) == transforms.Box(0, 0, 1, 1)
+
+
+def test_rectangles_by_hand():
+  # Of what is twice as wide as high, the largest one in the middle, of which 224 of 256 are seen.
+  assert transforms.centre_box(512, 512, 2.0) == transforms.Box(32, 144, 448, 224)
+  assert transforms.centre_box(900, 256, 2.0) == transforms.Box(226, 16, 448, 224)
+  # Ratios are twice those of a square.
+  numbers = lambda shape: [[0.2, shape, 0.0, 0.0]] * transforms.TRIES
+  ratios = [b.width / b.height for b in (transforms.random_box(9999, 9999, numbers(s), 2.0) for s in (0, 0.5))]
+  np.testing.assert_allclose(ratios, [2 * 3 / 4, 2], rtol=1e-3)
+  never = [[0.999, 0.5, 0.0, 0.0]] * transforms.TRIES
+  assert transforms.random_box(900, 90, never, 2.0) == transforms.Box(330, 0, 240, 90)
+
+
+@pytest.mark.parametrize("crop", ["whole", "centre", "random"])
+def test_a_rectangle_has_the_height_and_width_that_are_asked_for(crop):
+  # Left half black, right half white.
+  pixels = np.zeros((80, 160, 3), np.uint8)
+  pixels[:, 80:] = 255
+  encoded = encode(Image.fromarray(pixels), "PNG")
+  seen = Transform((12, 20), 3, crop)(encoded, np.random.default_rng(0))
+  assert seen.shape == (12, 20, 3)
+  if crop != "random":
+    assert (seen[:, :9] == 0).all() and (seen[:, 11:] == 255).all()
 
 
 # Far enough from black and white that nothing is clipped.

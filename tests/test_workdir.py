@@ -30,6 +30,10 @@ def test_the_final_network_may_change_until_its_training_begins(config, tmp_path
   (tmp_path / workdirs.GENOTYPE).write_text("")
   (tmp_path / workdirs.CHECKPOINTS / ".5.partial").mkdir(parents=True)
   workdirs.check(tmp_path, other)
+  with pytest.raises(
+    UsageError, match="config.train.class_weights: 'balanced', before None"
+  ):  # The search has them too.
+    workdirs.check(tmp_path, other | {"train.class_weights": "balanced"})
   (tmp_path / workdirs.CHECKPOINTS / "5").mkdir()
   with pytest.raises(UsageError, match=r"config.network.layers: 8, before 5, config.train.epochs: 9, before 1"):
     workdirs.check(tmp_path, other)

@@ -25,7 +25,7 @@ if __name__ == "__main__":
   stopped = []
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: stopped.append(number))
-  transform = Transform(16, 3, "random", True, 0.4, 0.2)
+  transform = Transform((16, 16), 3, "random", True, 0.4, 0.2)
   batches = loader.train_batches(Album(26), None, 8, 0, transform, loader.Host(workers=2))
   if "early" not in sys.argv:
     next(batches)

@@ -8,6 +8,7 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.data import image_folder, label_table, splits, tfds
 from lfr_darts_jax.data.decoding import FORMATS, Arrays, Source, decode_all
 from lfr_darts_jax.data.identity import Counts, Identity, by_class, digest, relabelling
@@ -41,6 +42,10 @@ class Dataset:
     """By label."""
     return self.identity.class_names
 
+  def train_labels(self) -> np.ndarray:
+    """`[n]` int32, of the train split; of a stream of TFDS they are read with all its images."""
+    return self.train[1] if isinstance(self.train, tuple) else self.train.labels()
+
   @property
   def train_images(self) -> int:
     """Images of the train split."""
@@ -60,12 +65,14 @@ def open_dataset(config: ml_collections.ConfigDict, alone: bool = False) -> Data
   """
   open_it = {"digits": _digits, "folder": _folder}.get(config.data.name, _tfds)
   dataset = open_it(config, config.data.loading == "stream", alone)
-  height, width, channels = dataset.identity.shape
-  found = {"image_size": max(height, width), "channels": channels, "num_classes": len(dataset.class_names)}
-  for field, value in list(found.items())[: 2 if alone else 3]:
-    if config.data[field] != value:
+  of_data = lambda shape, classes: {"image_size": shape[:2], "channels": shape[2], "num_classes": classes}
+  asked = of_data(image_shape(config), config.data.num_classes)
+  found = of_data(dataset.identity.shape, len(dataset.class_names))
+  for field in list(found)[: 2 if alone else 3]:
+    if asked[field] != found[field]:
+      has = _by(found[field]) if field == "image_size" else found[field]
       raise UsageError(
-        f"config.data.{field}: {config.data[field]}; {config.data.name} has {value}, which alone is allowed"
+        f"config.data.{field}: {config.data[field]}; {config.data.name} has {has}, which alone is allowed"
       )
   fraction = config.data.validation_fraction
   return _hold_out(dataset, fraction) if fraction else dataset
@@ -111,6 +118,11 @@ class Selected:
   def name(self, index: int) -> str:
     """See `Source`."""
     return self._source.name(int(self._indices[index]))
+
+  def labels(self) -> np.ndarray:
+    """See `Source`."""
+    found = self._source.labels()[self._indices]
+    return found if self._labels is None else self._labels[found]
 
 
 def _hold_out(dataset: Dataset, fraction: float) -> Dataset:
@@ -173,7 +185,7 @@ def _digits(config: ml_collections.ConfigDict, streamed: bool, alone: bool) -> D
 def _folder(config: ml_collections.ConfigDict, streamed: bool, alone: bool) -> Dataset:
   """A folder; what can't be read in either split is reported before a search and not after it."""
   data = config.data
-  shape = data.image_size, data.image_size, data.channels
+  shape = image_shape(config)
   root = pathlib.Path(paths.expanded(data.dir))
   asked = data.train_split, data.test_split, alone
   if data.labels is None:
@@ -199,7 +211,7 @@ def _tfds(config: ml_collections.ConfigDict, streamed: bool, alone: bool) -> Dat
   """A data set of TFDS, whose test split is not read before the test."""
   data = config.data
   there = tfds.prepared(data, alone)
-  shape = data.image_size, data.image_size, there.shape[2]
+  shape = *image_shape(config)[:2], there.shape[2]
   names, parts, notes = there.class_names, there.splits, [*there.notes]
   records = {part: there.images(part) for part in parts}
   told = digest([there.version, *(f"{part} {count}" for part, count in records.items())])

@@ -31,6 +31,9 @@ class Source(Protocol):
   def name(self, index: int) -> str:
     """What to call an image in a message, on one line."""
 
+  def labels(self) -> np.ndarray:
+    """`[n]` int32, of all images; raises OSError where they lie with the images and one can't be read."""
+
 
 def is_image(path: str) -> bool:
   """Whether the first bytes of a file are those of one of `FORMATS`, whole or not; raises OSError."""

@@ -19,15 +19,11 @@ READERS, AT_ONCE = 16, 256  # Threads that look at files, for they wait for the 
 
 
 class FolderSource:
-  """Files at random access, as they are on the disk; a `decoding.Source`.
-
-  Attributes:
-    labels: `[n]` int32.
-  """
+  """Files at random access, as they are on the disk; a `decoding.Source`."""
 
   def __init__(self, root: pathlib.Path, files: np.ndarray, labels: np.ndarray):
     """Takes paths below a folder, as bytes, since a million objects would take a gigabyte in every worker."""
-    self._root, self._files, self.labels = root, files, labels
+    self._root, self._files, self._labels = root, files, labels
 
   def __len__(self) -> int:
     """Number of images."""
@@ -36,11 +32,15 @@ class FolderSource:
   def __getitem__(self, index: int) -> tuple[bytes, int]:
     """An encoded image and its label; raises OSError where it can't be read."""
     with open(self._path(index), "rb") as file:
-      return file.read(), int(self.labels[index])
+      return file.read(), int(self._labels[index])
 
   def name(self, index: int) -> str:
     """The path below the folder as text that can be written as UTF-8; other bytes become backslash escapes."""
     return self._files[index].decode("utf-8", "backslashreplace")
+
+  def labels(self) -> np.ndarray:
+    """See `decoding.Source`."""
+    return self._labels
 
   def bad(self) -> list[int]:
     """The images that don't seem whole by the beginning and the end of their files, see `decoding.seems_whole`."""

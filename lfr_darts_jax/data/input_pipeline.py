@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data.decoding import Arrays, Source
 from lfr_darts_jax.data.in_memory import ArrayDataset, EpochBatches, InMemoryChunk
@@ -158,7 +159,7 @@ class StreamedSplit:
     self._host = loader.Host(jax.process_index(), jax.process_count(), loader.worker_count(config.data.workers))
     self._sample, self._skip_bad = (config.seed, config.data.statistics_images), config.data.skip_bad_files
     self.count = len(source)
-    self.image_shape = config.data.image_size, config.data.image_size, config.data.channels
+    self.image_shape = image_shape(config)
 
   def statistics(self) -> Statistics:
     """Mean and standard deviation per channel of `data.statistics_images` images; every process takes the same ones."""

@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.data import decoding
 from lfr_darts_jax.errors import UsageError
 
@@ -13,7 +14,7 @@ View = Callable[[bytes | Image.Image], np.ndarray]
 
 
 def of_test(config: ml_collections.ConfigDict) -> View:
-  """What a test sees of an encoded image, or of one of Pillow's, which stays as it is: uint8 `[size, size, channels]`.
+  """What a test sees of an encoded image, or of one of Pillow's, which stays: uint8 `[height, width, channels]`.
 
   What it returns raises errors of any type where that is no whole image, see `decoding.decode`.
 
@@ -22,7 +23,7 @@ def of_test(config: ml_collections.ConfigDict) -> View:
   """
   data = config.data
   if data.loading != "stream":
-    size = data.image_size, data.image_size
+    size = image_shape(config)[:2]
     return lambda image: (
       decoding.decode(image, data.channels, size)
       if isinstance(image, bytes)

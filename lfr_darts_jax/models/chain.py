@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models.cell import CHOSEN, NO_RATES, Rates, drop
 from lfr_darts_jax.models.cell_scan import MaskedMixedOp
@@ -119,11 +120,12 @@ class Chain(nn.Module):
     features = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=(1, 2))
     return Outputs(nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")(features), None)
 
-  def layer_features(self, image_size: int) -> list[tuple[int, int]]:
+  def layer_features(self, height: int, width: int) -> list[tuple[int, int, int]]:
     """See `Network.layer_features`."""
     strides = [layer.stride for layer in self.geometry]
-    sizes = [-(-image_size // math.prod(strides[: i + 1])) for i in range(len(self.layout))]
-    return [(size, layer.width * self.channels) for size, layer in zip(sizes, self.geometry, strict=False)]
+    down = [math.prod(strides[: i + 1]) for i in range(len(self.layout))]
+    layers = zip(down, self.geometry, strict=False)
+    return [(-(-height // stride), -(-width // stride), layer.width * self.channels) for stride, layer in layers]
 
 
 def supernet(
@@ -161,7 +163,7 @@ def _chain(
   searching: bool,
 ) -> Chain:
   strides = math.prod(layer.stride for layer in spaces.layers(config))
-  if config.data.image_size < strides:
+  if min(image_shape(config)[:2]) < strides:
     raise UsageError(
       f"config.data.image_size: {config.data.image_size}; the strides of config.space.sections allow {strides} or more"
     )

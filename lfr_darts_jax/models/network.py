@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models import edge_stacks, partial
 from lfr_darts_jax.models.cell import NO_RATES, Cell, Rates
@@ -134,22 +135,22 @@ class Network(nn.Module):
     cell_class = nn.remat(cell_class, static_argnums=(4,)) if self.remat else cell_class
     return (cell_class if form == "star" else _on_stacks(cell_class, spec))(*settings, name=name)
 
-  def layer_features(self, image_size: int) -> list[tuple[int, int]]:
+  def layer_features(self, height: int, width: int) -> list[tuple[int, int, int]]:
     """Of every layer's output: height and width in pixels, and features.
 
     Args:
-      image_size: height and width of the images, pixels.
+      height, width: of the images, pixels.
     """
     cells = {cell.name: cell for cell in self.cells}
-    halved = lambda size: -(-size // 2)
-    size, channels = image_size, self.channels
+    halved = lambda size: tuple(-(-side // 2) for side in size)
+    size, channels = (height, width), self.channels
     if self.stem == "imagenet":
       size = halved(halved(halved(size)))
     features = []
     for name in self.layout:
       if cells[name].kind == REDUCTION:
         size, channels = halved(size), 2 * channels
-      features.append((size, channels * len(cells[name].concat)))
+      features.append((*size, channels * len(cells[name].concat)))
     return features
 
 
@@ -282,7 +283,7 @@ def check_resolution(
   halvings = reductions + (3 if config.network.stem == "imagenet" else 0)
   # The last reduction needs two pixels to halve, and the auxiliary head needs two behind it.
   needed = 2 ** (halvings - 1) + 1 if not auxiliary or not reductions else 2**halvings + 1
-  if halvings and config.data.image_size < needed:
+  if halvings and min(image_shape(config)[:2]) < needed:
     raise UsageError(
       f"config.data.image_size: {config.data.image_size}; {reductions} reductions"
       f"{' and the auxiliary head' if auxiliary else ''} behind the {config.network.stem} stem allow "

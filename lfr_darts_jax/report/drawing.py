@@ -49,18 +49,18 @@ def cell(spec: CellSpec) -> matplotlib.figure.Figure:
 
 
 def network(
-  layout: Sequence[str], cells: Sequence[CellSpec], features: Sequence[tuple[int, int]] = ()
+  layout: Sequence[str], cells: Sequence[CellSpec], features: Sequence[tuple[int, int, int]] = ()
 ) -> matplotlib.figure.Figure:
   """Draws a network from image to classifier: a box per layer, the higher the larger its features.
 
   Args:
     layout: names of its layers, shallow to deep.
     cells: their cells; layers of a chain are called by their operations.
-    features: of every layer's output, (height and width in pixels, number); none where they are not known.
+    features: of every layer's output, (height, width in pixels, number); none where they are not known.
   """
   specs = {spec.name: spec for spec in cells}
   labels = [" | ".join(specs[n].candidates[0]) if specs[n].kind == LAYER else n for n in layout]
-  sizes = [size for size, _ in features] or [1] * len(layout)
+  sizes = [height for height, _, _ in features] or [1] * len(layout)
   width = max(0.5, *map(cell_graph.label_width, labels))
   layers = [
     (label, width, 0.32 + 1.2 * size / max(sizes), _layer_colour(specs[name]))
@@ -89,13 +89,15 @@ def _layer_colour(spec: CellSpec) -> str:
   return REDUCING if spec.kind == REDUCTION else NORMAL
 
 
-def _mark_sections(axes: Axes, boxes: Sequence[cell_graph.Box], features: Sequence[tuple[int, int]]) -> None:
+def _mark_sections(axes: Axes, boxes: Sequence[cell_graph.Box], features: Sequence[tuple[int, int, int]]) -> None:
   """Underlines the layers with features of one size, and names it."""
-  for (size, channels), stage in itertools.groupby(zip(boxes, features, strict=True), key=lambda pair: pair[1]):
+  for (height, width, channels), stage in itertools.groupby(
+    zip(boxes, features, strict=True), key=lambda pair: pair[1]
+  ):
     here = [box for box, _ in stage]
     left, right = here[0].x - here[0].width / 2, here[-1].x + here[-1].width / 2
     axes.plot([left, right], [0.62, 0.62], color=INK, linewidth=0.8)
-    text = f"{size}\u00d7{size}\n{channels}" + (" features" if len(here) > 1 else "")
+    text = f"{height}\u00d7{width}\n{channels}" + (" features" if len(here) > 1 else "")
     axes.text((left + right) / 2, 0.54, text, ha="center", va="top", fontsize=FONT_SIZE - 1.5, color=INK)
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 import io
+import math
 from typing import NamedTuple
 import zipfile
 
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.runtime import json_io
 from lfr_darts_jax.runtime.paths import Path, write_atomically
@@ -63,7 +65,7 @@ def load(workdir: Path, config: ml_collections.ConfigDict) -> Sample | None:
   path, data = workdir / NAME, config.data
   if not path.exists():
     return None
-  most = MAX_IMAGES * data.image_size**2 * data.channels + MAX_OVERHEAD
+  most = MAX_IMAGES * math.prod(image_shape(config)) + MAX_OVERHEAD
   content = json_io.read_bytes(path, most)
   try:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -121,10 +121,11 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
   result = run.result
   if result:
     facts += [("test error", f"{result.test_error:.2f} %"), ("top-5 error", f"{result.top5_error:.2f} %")]
+    if result.balanced_accuracy is not None:
+      facts.append(("balanced accuracy", f"{result.balanced_accuracy:.2f} %"))
   if run.genotype:
     network = final_network(run.config, run.genotype)
-    size = run.config.data.image_size
-    costs = cost.describe(network, (size, size, run.config.data.channels))
+    costs = cost.describe(network, schema.image_shape(run.config))
     facts += [
       ("parameters", f"{costs['parameters']:,}"),
       ("multiply-adds", f"{costs['multiply_adds']:,}"),
@@ -145,15 +146,15 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
 
 def _network(run: Run, genotype: Genotype) -> Picture:
   network = final_network(run.config, genotype)
-  features = network.layer_features(run.config.data.image_size)
+  features = network.layer_features(*schema.image_shape(run.config)[:2])
   figure = drawing.network(network.layout, network.cells, features)
   alt = f"Network from image to classifier, its layers being {' '.join(network.layout)}"
   return _picture(figure, alt, "Under a stage: height and width of its features, and their number.")
 
 
 def _spending(run: Run, genotype: Genotype) -> Picture:
-  network, size = final_network(run.config, genotype), run.config.data.image_size
-  parts = cost.by_part(network, (size, size, run.config.data.channels))
+  network = final_network(run.config, genotype)
+  parts = cost.by_part(network, schema.image_shape(run.config))
   names = [c.candidates[0][0] for c in genotype.cells] if genotype.space == spaces.MOBILE else network.layout
   figure = curves.spending(parts, ["stem", *names, "head"], dict(run.config.search.budget))
   return _picture(figure, "Multiply-adds and parameters by layer", "What every layer costs, from image to classifier.")

@@ -31,8 +31,10 @@ FREE_FIELDS = (
   "recovery.retries",
   "profile",
 )
-# Those of the final network, which may change as long as only the search is done; the stem is the supernet's too.
+# Those of the final network, which may change as long as only the search is done; the stem is the supernet's too, and
+# so are the weights of classes.
 FINAL_FIELDS = ("train.", "network.channels", "network.layers")
+SEARCHED_FIELDS = ("train.class_weights",)
 
 
 @contextlib.contextmanager
@@ -152,7 +154,9 @@ def check(workdir: Path, flat: dict[str, Any]) -> None:
   differing = [
     name
     for name in sorted(flat.keys() | before.keys())
-    if flat.get(name) != before.get(name) and name not in FREE_FIELDS and not name.startswith(free)
+    if flat.get(name) != before.get(name)
+    and name not in FREE_FIELDS
+    and (name in SEARCHED_FIELDS or not name.startswith(free))
   ]
   if differing:
     changes = ", ".join(f"config.{n}: {short(flat.get(n))}, before {short(before.get(n))}" for n in differing)

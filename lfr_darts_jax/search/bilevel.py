@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 import optax
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.data import augment, input_pipeline
 from lfr_darts_jax.models.cell import Rates
 from lfr_darts_jax.models.spaces import AnyNetwork, with_sharding
@@ -23,7 +24,7 @@ from lfr_darts_jax.search.price import Prices
 from lfr_darts_jax.search.relaxation import Moment
 from lfr_darts_jax.search.state import Alphas, SearchState, mask_of
 from lfr_darts_jax.search_space.cell_spec import NORMAL
-from lfr_darts_jax.training import optimizers, vector
+from lfr_darts_jax.training import losses, optimizers, vector
 
 Tree = Any
 PROBES = 7  # Steps of an adversary, as in the code of SDARTS.
@@ -125,6 +126,7 @@ class SearchSteps:
     devices: Devices | None = None,
     for_cpu: bool | None = None,
     prices: Prices | None = None,
+    class_weights: losses.ClassWeights = None,
   ):
     """Prepares the steps.
 
@@ -139,7 +141,9 @@ class SearchSteps:
         and wastes what a phase does not need, and variables are trees. Else every phase has a gradient of its own, and
         weights, momentum and statistics are a vector each. None: by the platform.
       prices: of cost in the alphas' loss, None for none.
+      class_weights: of both losses, by class.
     """
+    self._class_weights = class_weights
     self._devices = devices or distributed.first_device()
     self._sharding = self._devices.sharding(network.settings.sharding.group)
     self._config, self._stage, self._total, search = config, stage, total, config.search
@@ -170,12 +174,11 @@ class SearchSteps:
   @functools.cached_property
   def _objective(self) -> Objective:
     # Only for a step: to count costs takes a second or two, and to make a state nothing of it is needed.
-    search, data = self._config.search, self._config.data
-    network, shape = with_sharding(self._network, WHOLE_BATCH), (data.image_size, data.image_size, data.channels)
-    costs = penalties.costs(search.penalties, network, shape)
-    return Objective(
-      relaxation.make(search), search.penalties, costs, self._prices, search.sample_weight_exponent, self._devices.mean
-    )
+    search, network = self._config.search, with_sharding(self._network, WHOLE_BATCH)
+    costs = penalties.costs(search.penalties, network, image_shape(self._config))
+    exponent, mean = search.sample_weight_exponent, self._devices.mean
+    terms = relaxation.make(search), search.penalties
+    return Objective(*terms, costs, self._prices, exponent, mean, self._class_weights)
 
   def initial_state(self, variables: Mapping[str, Tree], alphas: dict[str, Alphas], key: jax.Array) -> SearchState:
     """The state in which a stage starts, with all candidates of the supernet's cells.

@@ -14,6 +14,7 @@ import ml_collections
 import msgspec
 import numpy as np
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models import cost
 from lfr_darts_jax.models.spaces import final_network
@@ -69,7 +70,7 @@ def costs(config: ml_collections.ConfigDict, plan: Plan, unit: str) -> Costs:
     fixed, by_cell = _read(config, whole.cells)
   else:
     network = final_network(config, whole)
-    shape = (config.data.image_size, config.data.image_size, config.data.channels)
+    shape = image_shape(config)
     by_cell = cost.candidates(network, shape, unit)
     fixed = cost.describe(network, shape)[unit] - sum(int(rows.sum()) for rows in by_cell.values())
   # A cell of a plan may be several layers of a chain.

@@ -11,7 +11,6 @@ import contextlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lfr_darts_jax.data import augment
@@ -31,6 +30,7 @@ def strengths(
   statistics: Statistics,
   seed: int,
   devices: Devices,
+  class_weights: losses.ClassWeights = None,
 ) -> dict[str, np.ndarray]:
   """How strong every choice is, by its part in the losses of random paths.
 
@@ -44,6 +44,7 @@ def strengths(
     statistics: mean and standard deviation of the train split, per channel.
     seed: of the paths and of the images' order.
     devices: that share every batch.
+    class_weights: of an image's loss by its class.
 
   Returns:
     By cell `[1, operations]`, summing to one; zero for what is no candidate.
@@ -54,7 +55,8 @@ def strengths(
   fair = lambda columns: rng.permutation(np.resize(rng.permutation(columns), each))
   paths = {name: np.concatenate([fair(columns) for _ in range(count)]) for name, columns in cells.items()}
   order = np.concatenate([rng.permutation(indices) for _ in range(-(-count * batch_size // len(indices)))])
-  loss, eye, found = _loss(network, devices, statistics), np.eye(len(network.operations), dtype=np.float32), []
+  loss = _loss(network, devices, statistics, class_weights)
+  eye, found = np.eye(len(network.operations), dtype=np.float32), []
   variables = devices.replicate(variables)
   with contextlib.closing(split.eval_batches(order[: count * batch_size], batch_size)) as batches:  # type: ignore[type-var]
     for i, (images, labels, _) in enumerate(batches):
@@ -88,13 +90,13 @@ def additive(
   return result
 
 
-def _loss(network: AnyNetwork, devices: Devices, statistics: Statistics) -> Any:
+def _loss(network: AnyNetwork, devices: Devices, statistics: Statistics, class_weights: losses.ClassWeights) -> Any:
   network = with_sharding(network, devices.sharding(network.settings.sharding.group))
 
   def of_path(variables: Any, mixtures: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
     normalized = augment.normalize(images, *statistics)
     outputs, _ = network.apply(variables, normalized, mixtures, True, mutable=["batch_stats"])
-    value: jax.Array = devices.mean(jnp.mean(losses.sample_cross_entropy(outputs.logits, labels)))
+    value: jax.Array = devices.mean(losses.cross_entropy(outputs.logits, labels, weights=class_weights))
     return value
 
   return jax.jit(devices.shard_map(of_path, REPLICATED, REPLICATED, sharded(0), sharded(0)))

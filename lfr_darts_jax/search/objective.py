@@ -39,6 +39,7 @@ class Objective(NamedTuple):
     prices: of cost, None where it has none.
     sample_weight_exponent: see `losses.complexity_weights`; counts where alphas move.
     mean: over the devices that share a batch.
+    class_weights: of an image's loss by its class.
   """
 
   relax: Relaxation = relaxation.softmax
@@ -47,6 +48,7 @@ class Objective(NamedTuple):
   prices: Prices | None = None
   sample_weight_exponent: float = 0.0
   mean: Callable[[Any], Any] = lambda value: value
+  class_weights: losses.ClassWeights = None
 
 
 def supernet_loss(
@@ -78,7 +80,7 @@ def supernet_loss(
     shifts: by layer, such as `layer_0`, what is added to its cell's mixture there alone.
 
   Returns:
-    The loss; the updated statistics, the cross-entropy alone, and the accuracy from 0 to 1.
+    The loss; the updated statistics, the cross-entropy alone, by the weights of classes, and the accuracy from 0 to 1.
   """
   chex.assert_trees_all_equal_shapes(alphas, mask)
   moments = {name: moment.of_cell(i) for i, name in enumerate(sorted(alphas))}
@@ -88,10 +90,11 @@ def supernet_loss(
   inputs = batch.images, mixtures | by_layer, True, rates
   outputs, updated = network.apply(variables, *inputs, rngs=rngs, mutable=["batch_stats"])
   values = losses.sample_cross_entropy(outputs.logits, batch.labels)
-  cross_entropy = loss = jnp.mean(values)
+  weighted = losses.of_labels(objective.class_weights, batch.labels) * values
+  cross_entropy = loss = jnp.mean(weighted)
   if objective.sample_weight_exponent:
     weights = losses.complexity_weights(values, objective.sample_weight_exponent, objective.mean)
-    loss = jnp.where(moment.training, loss, jnp.mean(weights * values))
+    loss = jnp.where(moment.training, loss, jnp.mean(weights * weighted))
   choice = penalties.Choice(alphas, mixtures, mask, moment.progress, objective.costs)
   accuracy = losses.accuracy(outputs.logits, batch.labels)
   loss += penalties.total(objective.terms, choice)

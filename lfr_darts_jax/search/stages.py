@@ -18,6 +18,7 @@ from lfr_darts_jax.search.budget import Budget
 from lfr_darts_jax.search.state import Alphas, SearchPosition, SearchState, mask_of
 from lfr_darts_jax.search_space import spaces
 from lfr_darts_jax.search_space.cell_spec import CellSpec
+from lfr_darts_jax.training import losses
 from lfr_darts_jax.training.evaluate import evaluate
 
 ALPHA_SCALE = 1e-3  # DARTS: alphas start as so small normal values.
@@ -52,8 +53,8 @@ class Stages:
     """Opens the train split; nothing is computed.
 
     Raises:
-      UsageError: where the data or the image size do not bear the config, or no network keeps within
-        `search.budget`.
+      UsageError: where the data or the image size do not bear the config, the weights of classes are not as many as
+        these, or no network keeps within `search.budget`.
     """
     self._config, self._devices = config, devices
     self.plan = plans.make(config)
@@ -63,6 +64,8 @@ class Stages:
     self.total = plans.steps_per_stage(config, images)
     self._data = input_pipeline.open_split(dataset.train, config, devices)
     self._statistics = self._data.statistics()
+    weights, classes = config.train.class_weights, len(dataset.class_names)
+    self._class_weights = losses.class_weights(weights, dataset.train_labels, classes)
     for stage in self.plan.stages:
       supernet(config, stage.layout, self.plan.cells)
 
@@ -76,9 +79,8 @@ class Stages:
     rate, prices = self._config.search.price_rate, None
     if self.budget and rate:
       prices = price.make(self.budget, self.plan.cells, stage, position, rate)
-    return SearchSteps(
-      self._config, self.network(position), stage, self.total, self._statistics, self._devices, prices=prices
-    )
+    network, of_loss = self.network(position), (prices, self._class_weights)
+    return SearchSteps(self._config, network, stage, self.total, self._statistics, self._devices, None, *of_loss)
 
   def batches(self, position: SearchPosition, retries: int) -> input_pipeline.BatchIterator:
     """Its batches, in another order for every number of retries."""
@@ -154,6 +156,7 @@ class Stages:
       self._statistics,
       self._config.seed,
       self._devices,
+      self._class_weights,
     )
     found = {name: tuple(map(tuple, rows.tolist())) for name, rows in of_choices.items()}
     return dataclasses.replace(position, strengths=found)

@@ -50,6 +50,11 @@ class Evaluation(NamedTuple):
     return 100 * (1 - self.top5 / self.total)
 
   @property
+  def balanced_accuracy(self) -> float:
+    """Mean over the classes that have images of the share recognised, in percent."""
+    return 100 - float(np.mean([error for error in self.class_errors if error is not None]))
+
+  @property
   def class_errors(self) -> list[float | None]:
     """Error of every class in percent, None for a class without images."""
     counts = self.confusion.sum(axis=1)

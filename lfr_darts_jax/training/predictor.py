@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import augment, decoding, given, input_pipeline, view
 from lfr_darts_jax.data.given import Given, Item
 from lfr_darts_jax.data.image_files import SHOWN
@@ -54,7 +55,7 @@ class Predictor:
     config: the config it was trained with.
     genotype: its cells.
     class_names: by label.
-    statistics: mean and standard deviation of the train split, per channel.
+    statistics: mean and standard deviation by which images are normalised, per channel.
     variables: parameters and batch statistics.
     network: the final network.
     workdir: the directory it was loaded from; None where it was not.
@@ -78,15 +79,14 @@ class Predictor:
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """Height and width in pixels, and channels, of the images that the network sees."""
-    data = self.config.data
-    return data.image_size, data.image_size, data.channels
+    return schema.image_shape(self.config)
 
   def predict(self, images: Given, skip_bad_files: bool = False) -> Prediction:
     """Classifies images, any number of them, as the test saw its own.
 
     Args:
-      images: uint8 `[n, image_size, image_size, channels]`, which are taken as they are; one image of any size, as an
-        array or as Pillow has it; a path, a folder or a pattern of files; a list of these. See `data.given.items`.
+      images: uint8 `[n, height, width, channels]`, which are taken as they are; one image of any size, as an array or
+        as Pillow has it; a path, a folder or a pattern of files; a list of these. See `data.given.items`.
       skip_bad_files: whether files that can't be read are left out.
 
     Returns:

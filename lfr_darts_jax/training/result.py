@@ -19,6 +19,7 @@ class Result(msgspec.Struct, kw_only=True):
 
   Attributes:
     test_error, top5_error: in percent.
+    balanced_accuracy: mean over the classes of the share recognised, in percent; None in results of earlier versions.
     class_errors: in percent, None for a class without images.
     confusion: images by true class, then by predicted class.
     parameters, parameters_with_auxiliary: of the network, without its auxiliary head and with it.
@@ -51,6 +52,7 @@ class Result(msgspec.Struct, kw_only=True):
   parameters_with_auxiliary: Count | None = None
   binary_multiply_adds: Count = 0
   layers: Count | None = None
+  balanced_accuracy: Number | None = None
   search_seconds: Number | None = None
   collapse: list[dict[str, Any]] = []
   data: Identity | None = None

@@ -1,15 +1,19 @@
-"""Trains a derived network from scratch (DARTS, section 3.2 and appendix A.2)."""
+"""Trains a derived network (DARTS, section 3.2 and appendix A.2)."""
 
+from collections.abc import Callable
 import contextlib
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 import ml_collections
+import msgspec
 import numpy as np
 import optax
 
+from lfr_darts_jax.config import image_shape
 from lfr_darts_jax.data import augment, datasets, input_pipeline
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.models.cell import Rates
@@ -21,6 +25,7 @@ from lfr_darts_jax.runtime.session import ChunkResult, Session, check_finite
 from lfr_darts_jax.training import losses, optimizers, vector
 
 Tree = Any
+STATISTICS = "statistics"  # In the metadata of a checkpoint, where they are not those of the train split.
 
 
 class TrainState(struct.PyTreeNode):
@@ -48,6 +53,18 @@ class TrainState(struct.PyTreeNode):
     return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
+class Base(NamedTuple):
+  """What a training starts from instead of random weights.
+
+  Attributes:
+    take: from fresh variables of the network to those that it starts with.
+    statistics: mean and standard deviation of the images that these were trained on, per channel.
+  """
+
+  take: Callable[[Tree], Tree]
+  statistics: input_pipeline.Statistics
+
+
 def check_batch_size(config: ml_collections.ConfigDict, train_images: int) -> None:
   """Checks that the train split fills a batch.
 
@@ -72,7 +89,7 @@ class TrainSteps:
   Attributes:
     steps_per_epoch: batches that the train split fills.
     total: steps of the training.
-    statistics: mean and standard deviation of the images, per channel.
+    statistics: mean and standard deviation by which images are normalised, per channel.
   """
 
   def __init__(
@@ -82,6 +99,7 @@ class TrainSteps:
     train_images: int,
     statistics: input_pipeline.Statistics,
     devices: Devices | None = None,
+    class_weights: losses.ClassWeights = None,
   ):
     """Prepares the steps.
 
@@ -91,7 +109,9 @@ class TrainSteps:
       train_images: of the train split.
       statistics: see the class.
       devices: that share every batch; None for the first one.
+      class_weights: of the loss, by class.
     """
+    self._class_weights = class_weights
     self._config, self._devices = config, devices or distributed.first_device()
     self._sharding = self._devices.sharding(network.settings.sharding.group)
     self._network = with_sharding(network, self._sharding)
@@ -100,11 +120,18 @@ class TrainSteps:
     self.total = config.train.epochs * self.steps_per_epoch
     self._optimizer = optimizers.train_weights(config, self.steps_per_epoch)
 
-  def initial_state(self, image_shape: tuple[int, ...]) -> TrainState:
-    """The state before the first step, by `config.seed`; `image_shape` is height, width and channels."""
+  def initial_state(
+    self, image_shape: tuple[int, ...], take: Callable[[Tree], Tree] = lambda variables: variables
+  ) -> TrainState:
+    """The state before the first step, by `config.seed`.
+
+    Args:
+      image_shape: height, width and channels.
+      take: see `Base`.
+    """
     with target.host():
       weight_key, step_key = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self._config.seed), 1_000))
-      variables = self._network.lazy_init(weight_key, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+      variables = take(self._network.lazy_init(weight_key, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)))
       params = variables["params"]
       opt_state, average = self._optimizer.init(params), jax.tree.map(jnp.array, variables)
       if not self._config.train.ema:
@@ -143,7 +170,7 @@ class TrainSteps:
       variables = {"params": vector.unpacked(params), "batch_stats": vector.unpacked(state.batch_stats)}
       rngs = {"dropout": dropout_key}
       outputs, updated = self._network.apply(variables, images, None, True, rates, rngs=rngs, mutable=["batch_stats"])
-      loss = losses.training_loss(outputs, labels, train.auxiliary_weight, train.label_smoothing)
+      loss = losses.training_loss(outputs, labels, train.auxiliary_weight, train.label_smoothing, self._class_weights)
       return loss, (vector.like(updated["batch_stats"], state.batch_stats), losses.accuracy(outputs.logits, labels))
 
     (loss, (batch_stats, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -188,6 +215,7 @@ class Training:
     dataset: datasets.Dataset,
     session: Session,
     devices: Devices | None = None,
+    base: Callable[[], Base] | None = None,
   ):
     """Prepares a training.
 
@@ -197,16 +225,23 @@ class Training:
       dataset: the data; of its train split alone.
       session: its checkpoints, metrics and progress.
       devices: that share every batch; None for all there are.
+      base: opens what `train.init_from` names; called where there is no checkpoint yet, which holds all of it.
 
     Raises:
-      UsageError: where a batch is larger than the train split, or there are checkpoints but none is whole.
+      UsageError: where a batch is larger than the train split, the weights of classes are not as many as these, or
+        there are checkpoints but none is whole.
     """
     check_batch_size(config, dataset.train_images)
     self._config, self._session, self._layers = config, session, len(network.layout)
     self._devices = devices or distributed.all_devices()
     self._split = input_pipeline.open_split(dataset.train, config, self._devices)
-    self.steps = TrainSteps(config, network, dataset.train_images, self._split.statistics(), self._devices)
+    weights = losses.class_weights(config.train.class_weights, dataset.train_labels, len(dataset.class_names))
+    # Shapes depend on no statistics, and these may be in a checkpoint.
+    self.steps = TrainSteps(config, network, dataset.train_images, ((), ()), self._devices, weights)
     self._restored = session.restore(self._shapes)
+    self._base = base() if base and self._restored is None else None
+    self.steps.statistics = self._statistics()
+    self._meta = {} if base is None else {STATISTICS: self.steps.statistics}
 
   def run(self) -> TrainState:
     """Trains to the end, from the newest checkpoint where there is one; the final state is saved.
@@ -215,7 +250,10 @@ class Training:
       Interrupted: after a signal; the state is saved.
     """
     state = self._begin(self._restored)
-    self._restored = None
+    if self._base is not None:
+      # From here on the run depends on no other directory.
+      self._session.save(0, state, self._meta, True)
+    self._restored = self._base = None
     if int(state.step):
       self._session.progress.say(f"continuing the training at update {int(state.step)} of {self.steps.total}")
     compiled: jax.stages.Compiled | None = None
@@ -245,10 +283,23 @@ class Training:
     return self._devices.replicate(restored[0])
 
   def _initial(self) -> TrainState:
-    return self.steps.initial_state(self._split.image_shape)
+    taken = () if self._base is None else (self._base.take,)
+    return self.steps.initial_state(self._split.image_shape, *taken)
+
+  def _statistics(self) -> input_pipeline.Statistics:
+    """Those of the train split; of weights that were trained before, those that they were trained with."""
+    if self._base is not None:
+      return self._base.statistics
+    if self._restored is not None and STATISTICS in self._restored[1]:
+      return msgspec.convert(self._restored[1][STATISTICS], input_pipeline.Statistics)
+    return self._split.statistics()
 
   def _shapes(self, meta: Any) -> Tree:
-    return jax.eval_shape(self._initial)
+    if self._config.train.init_from is not None:
+      channels = map(len, msgspec.convert(meta[STATISTICS], input_pipeline.Statistics))
+      if set(channels) != {self._config.data.channels}:
+        raise ValueError("statistics of other channels")
+    return jax.eval_shape(functools.partial(self.steps.initial_state, self._split.image_shape))
 
   def _batches(self) -> input_pipeline.BatchIterator:
     train = self._config.train
@@ -265,7 +316,7 @@ class Training:
     return self._session.wait(
       f"compiling the training of {self._layers} layers",
       lambda: self.steps.compile(state, chunk),
-      lambda stopping: self._session.save(int(state.step), state, {}, stopping),
+      lambda stopping: self._session.save(int(state.step), state, self._meta, stopping),
     )
 
   def _check(self, result: ChunkResult) -> None:
@@ -287,7 +338,7 @@ class Training:
     )
 
   def _save(self, result: ChunkResult) -> None:
-    self._session.safe_point(result.stop, result.state, {}, final=result.stop == self.steps.total)
+    self._session.safe_point(result.stop, result.state, self._meta, final=result.stop == self.steps.total)
 
 
 def load_variables(config: ml_collections.ConfigDict, network: AnyNetwork, workdir: Path, step: int) -> dict[str, Any]:
@@ -296,9 +347,8 @@ def load_variables(config: ml_collections.ConfigDict, network: AnyNetwork, workd
   Raises:
     Broken: where the checkpoint of that step is not whole.
   """
-  data = config.data
   steps = TrainSteps(config, network, config.train.batch_size, ((), ()))
-  initial = lambda: steps.initial_state((data.image_size, data.image_size, data.channels))
+  initial = lambda: steps.initial_state(image_shape(config))
   folder = workdir / workdirs.CHECKPOINTS / str(step)
   state, _ = checkpoint.read(folder, lambda meta: jax.eval_shape(initial))
   return state.variables

@@ -74,7 +74,7 @@ class Load:
   bad: str = "error"
 
   def __call__(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.int32, bool]:
-    """Loads one image: uint8 `[size, size, channels]`; one that comes in the place of another is not real.
+    """Loads one image: uint8 `[height, width, channels]`; one that comes in the place of another is not real.
 
     Raises:
       RunError: where it can't be read.
@@ -103,8 +103,7 @@ class Load:
     raise RunError("no image of the stream can be read")
 
   def _nothing(self, label: int) -> tuple[np.ndarray, np.int32, bool]:
-    size = self.transform.size
-    return np.zeros((size, size, self.transform.channels), np.uint8), np.int32(label), False
+    return np.zeros((*self.transform.size, self.transform.channels), np.uint8), np.int32(label), False
 
 
 def train_batches(
@@ -134,7 +133,8 @@ def train_batches(
     skip_bad: whether the next image that can be decoded comes in the place of one that can't, instead of an error.
 
   Returns:
-    An iterator of uint8 images `[batch_size / hosts, size, size, channels]`, int32 labels, and whether each is itself.
+    An iterator of uint8 images `[batch_size / hosts, height, width, channels]`, int32 labels, and whether each is
+    itself.
 
   Raises:
     UsageError: where the images don't fill a batch, or the hosts can't share it equally.

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base
 
+from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import decoding
 
 COLOUR = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
@@ -60,7 +61,7 @@ class Transform:
     jitter, hue: see `jitter_matrix`.
   """
 
-  size: int
+  size: tuple[int, int]
   channels: int
   crop: str = "whole"
   flip: bool = False
@@ -75,16 +76,16 @@ class Transform:
       rng: for what is random.
 
     Returns:
-      uint8 `[size, size, channels]`.
+      uint8 `[*size, channels]`.
 
     Raises:
       Exception: of any type, where the file is no whole image.
     """
     width, height, ordinary = _header(encoded)
     if self.crop == "random":
-      box = random_box(width, height, rng.random((TRIES, 4)).tolist())
+      box = random_box(width, height, rng.random((TRIES, 4)).tolist(), self.aspect)
     else:
-      box = centre_box(width, height) if self.crop == "centre" else Box(0, 0, width, height)
+      box = self._fixed_box(width, height)
     image: Any = self._resized(*self._decode(encoded, box, ordinary), box)
     if ordinary and self.channels == 3:
       image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -92,24 +93,32 @@ class Transform:
       image = cv2.flip(image, 1)
     if self.jitter or self.hue:
       image = change_colours(image, *jitter_matrix(rng.random(4).tolist(), self.channels, self.jitter, self.hue))
-    return image.reshape(self.size, self.size, self.channels)
+    return image.reshape(*self.size, self.channels)
 
   def of_pixels(self, pixels: np.ndarray) -> np.ndarray:
     """What a transform without anything random sees of uint8 pixels `[height, width, channels]`; see `__call__`."""
     height, width = pixels.shape[:2]
-    box = centre_box(width, height) if self.crop == "centre" else Box(0, 0, width, height)
-    return self._resized(pixels, 1, box).reshape(self.size, self.size, self.channels)
+    return self._resized(pixels, 1, self._fixed_box(width, height)).reshape(*self.size, self.channels)
+
+  @property
+  def aspect(self) -> float:
+    """Width over height of what the network sees."""
+    return self.size[1] / self.size[0]
+
+  def _fixed_box(self, width: int, height: int) -> Box:
+    return centre_box(width, height, self.aspect) if self.crop == "centre" else Box(0, 0, width, height)
 
   def _resized(self, pixels: np.ndarray, scale: int, box: Box) -> np.ndarray:
     rows = slice(round(box.top / scale), round((box.top + box.height) / scale))
     columns = slice(round(box.left / scale), round((box.left + box.width) / scale))
-    return cv2.resize(pixels[rows, columns], (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(pixels[rows, columns], self.size[::-1], interpolation=cv2.INTER_LINEAR)
 
   def _decode(self, encoded: bytes, box: Box, ordinary: bool) -> tuple[np.ndarray, int]:
     """The photograph's pixels, and by how much they are fewer along each side."""
     if not ordinary:
       return decoding.decode(encoded, self.channels), 1
-    scale = next(s for s in (8, 4, 2, 1) if s == 1 or min(box.width, box.height) >= s * self.size)
+    larger = min(box.height / self.size[0], box.width / self.size[1])
+    scale = next(s for s in (8, 4, 2, 1) if s == 1 or larger >= s)
     flags = (COLOUR if self.channels == 3 else GREY)[scale] | cv2.IMREAD_IGNORE_ORIENTATION
     pixels: Any = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     if pixels is None:
@@ -121,15 +130,16 @@ def train_transform(config: ml_collections.ConfigDict) -> Transform:
   """What a training sees; what `augment.crop_and_flip` does on the device is left to it."""
   data, inception = config.data, config.data.augmentation == "inception"
   crop = "random" if inception else "whole"
-  return Transform(data.image_size, data.channels, crop, data.flip == "random" and inception, data.jitter, data.hue)
+  size = schema.image_shape(config)[:2]
+  return Transform(size, data.channels, crop, data.flip == "random" and inception, data.jitter, data.hue)
 
 
 def test_transform(config: ml_collections.ConfigDict) -> Transform:
   """What a test sees."""
-  return Transform(config.data.image_size, config.data.channels, config.data.test_view)
+  return Transform(schema.image_shape(config)[:2], config.data.channels, config.data.test_view)
 
 
-def random_box(width: int, height: int, numbers: Sequence[Sequence[float]]) -> Box:
+def random_box(width: int, height: int, numbers: Sequence[Sequence[float]], aspect: float = 1.0) -> Box:
   """A box of random area, shape and place.
 
   Areas are drawn uniformly, ratios uniformly in their logarithm. Where no box of several fits, the largest one of an
@@ -138,22 +148,24 @@ def random_box(width: int, height: int, numbers: Sequence[Sequence[float]]) -> B
   Args:
     width, height: of the photograph, pixels.
     numbers: four of them, uniform in [0, 1), for every try.
+    aspect: of what the box is resized to, width over height, by which its ratio is changed, so that things keep the
+      shapes that they have in a square.
   """
   low, high = map(math.log, RATIOS)
   for area, shape, x, y in numbers:
     area = width * height * (AREAS[0] + (AREAS[1] - AREAS[0]) * area)
-    ratio = math.exp(low + (high - low) * shape)
+    ratio = aspect * math.exp(low + (high - low) * shape)
     across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
     if 0 < across <= width and 0 < down <= height:
       return Box(int(x * (width - across + 1)), int(y * (height - down + 1)), across, down)
-  across, down = max(1, round(height * RATIOS[1])), max(1, round(width / RATIOS[0]))
+  across, down = max(1, round(height * aspect * RATIOS[1])), max(1, round(width / (aspect * RATIOS[0])))
   return _centred(width, height, min(width, across), min(height, down))
 
 
-def centre_box(width: int, height: int) -> Box:
-  """The square in the middle whose side is `CENTRE` of the shorter side."""
-  side = max(1, round(min(width, height) * CENTRE))
-  return _centred(width, height, side, side)
+def centre_box(width: int, height: int, aspect: float = 1.0) -> Box:
+  """The box in the middle, of an aspect of width over height, whose sides are `CENTRE` of the largest one's."""
+  across, down = min(width, height * aspect), min(height, width / aspect)
+  return _centred(width, height, max(1, round(across * CENTRE)), max(1, round(down * CENTRE)))
 
 
 def jitter_matrix(numbers: Sequence[float], channels: int, strength: float, hue: float) -> tuple[np.ndarray, float]:
