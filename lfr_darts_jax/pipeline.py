@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import jax
 import ml_collections
 import msgspec
+import numpy as np
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import datasets, identity, input_pipeline
@@ -32,7 +33,7 @@ from lfr_darts_jax.search.diagnostics import Finding
 from lfr_darts_jax.search.search import Search
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.genotype import Genotype
-from lfr_darts_jax.training import init_from, predictor, result as results
+from lfr_darts_jax.training import init_from, predictor, result as results, spikes
 from lfr_darts_jax.training.evaluate import Evaluation
 from lfr_darts_jax.training.result import Result
 from lfr_darts_jax.training.train import Base, Training, check_batch_size
@@ -396,12 +397,16 @@ class _Job:
     if left_out := (self._dataset.test_images or test.count) - tested.total:
       self._progress.say(NOT_TESTED.format(left_out))
     step = int(state.step)
-    self._metrics.write("test", 0, step, _figures(tested), step)
+    figures = _figures(tested)
+    if config.network.activation == "lif":
+      first = np.arange(min(test.count, config.train.batch_size))
+      figures["spike_rate"] = broadcast_from_primary(lambda: spikes.rate(trained, test.images(first)))
+    self._metrics.write("test", 0, step, figures, step)
     self._metrics.close()
     broadcast_from_primary(lambda: self._save_mistakes(test, tested))
     costs, summary = describe(config, genotype), self._summary()
     return Result(
-      **_figures(tested),
+      **figures,
       class_errors=tested.class_errors,
       confusion=tested.confusion.tolist(),
       **costs,
@@ -442,6 +447,7 @@ def _outcome(result: Result, page_path: str) -> str:
       "test error": f"{result.test_error:.2f} %",
       "top-5 error": f"{result.top5_error:.2f} %",
       **({} if balanced is None else {"balanced accuracy": f"{balanced:.2f} %"}),
+      **({} if result.spike_rate is None else {"spikes per neuron, step": f"{result.spike_rate:.3f}"}),
       "parameters": f"{result.parameters:,}",
       "multiply-adds": f"{result.multiply_adds:,}",
       **({} if searched is None else {"search": duration(searched)}),

@@ -123,6 +123,8 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
     facts += [("test error", f"{result.test_error:.2f} %"), ("top-5 error", f"{result.top5_error:.2f} %")]
     if result.balanced_accuracy is not None:
       facts.append(("balanced accuracy", f"{result.balanced_accuracy:.2f} %"))
+    if result.spike_rate is not None:
+      facts.append(("spikes per neuron and step", f"{result.spike_rate:.3f}"))
   if run.genotype:
     network = final_network(run.config, run.genotype)
     costs = cost.describe(network, schema.image_shape(run.config))

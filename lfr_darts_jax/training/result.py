@@ -20,6 +20,7 @@ class Result(msgspec.Struct, kw_only=True):
   Attributes:
     test_error, top5_error: in percent.
     balanced_accuracy: mean over the classes of the share recognised, in percent; None in results of earlier versions.
+    spike_rate: spikes per neuron and time step on the test's first batch; None where no neuron spikes.
     class_errors: in percent, None for a class without images.
     confusion: images by true class, then by predicted class.
     parameters, parameters_with_auxiliary: of the network, without its auxiliary head and with it.
@@ -53,6 +54,7 @@ class Result(msgspec.Struct, kw_only=True):
   binary_multiply_adds: Count = 0
   layers: Count | None = None
   balanced_accuracy: Number | None = None
+  spike_rate: Number | None = None
   search_seconds: Number | None = None
   collapse: list[dict[str, Any]] = []
   data: Identity | None = None
