@@ -21,7 +21,7 @@ def get_config(name: str = "macro"):
   config.space.name = "mobile"
   config.plan.inherit_weights = True
   # Weights of evenly sampled paths, whose losses choose: on the pilot's seeds that ranked far better than alphas.
-  config.search.update(gate="sampled", warmup_fraction=1.0, measured_batches=1000, learning_rate=0.1)
+  config.search.update(gate="sampled", warmup_fraction=1.0, measured_batches=1000)
   config.search.update(channels=8, epochs=10, alpha_learning_rate=None)
   config.network.update(channels=32)
   config.train.update(
