@@ -61,7 +61,7 @@ class StageResult:
   cell: CellSpec
   entropy: float
   skip_connects: int | None
-  validation_accuracy: float
+  validation_accuracy: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,5 +221,5 @@ def _stage_result(entry: Entry, full: CellSpec) -> StageResult:
     dataclasses.replace(full, candidates=candidates),
     _value(entry, f"{OUTCOME}{name}"),
     _value(entry, f"skip_connects/{name}", int | None),
-    _value(entry, "validation_accuracy"),
+    _value(entry, "validation_accuracy", float | None),
   )

@@ -114,15 +114,17 @@ class SearchLogger:
     """Writes a round of pruning: operations kept per edge, and which."""
     self._write(stage, step, {PRUNED: count, **_candidates(cells)})
 
-  def outcome(self, position: SearchPosition, state: SearchState, reduced: Sequence[CellSpec], accuracy: float) -> None:
+  def outcome(
+    self, position: SearchPosition, state: SearchState, reduced: Sequence[CellSpec], accuracy: float | None
+  ) -> None:
     """Writes and says what a stage ended with.
 
     Args:
       position, state: at the end of its steps.
       reduced: the cells that it searched, reduced to what it keeps.
-      accuracy: of the supernet on the images that move the alphas, from 0 to 1.
+      accuracy: of the supernet on the images that move the alphas, from 0 to 1; None where it was not tested.
     """
-    values: dict[str, Any] = {"validation_accuracy": accuracy}
+    values: dict[str, Any] = {} if accuracy is None else {"validation_accuracy": accuracy}
     lines = []
     mixtures = self._pruner.mixtures(state)
     for cell in reduced:
@@ -132,10 +134,12 @@ class SearchLogger:
         **_candidates([cell]),
         f"{OUTCOME}{cell.name}": uncertainty,
       }
-      told = [str(cell), f"entropy {uncertainty:.3f}", f"validation accuracy {100 * accuracy:.1f} %"]
+      told = [str(cell), f"entropy {uncertainty:.3f}"]
       if cell.kind != LAYER:
         values[f"skip_connects/{cell.name}"] = cell.count(SKIP_CONNECT)
-        told.insert(2, f"{cell.count(SKIP_CONNECT)} skip_connects")
+        told.append(f"{cell.count(SKIP_CONNECT)} skip_connects")
+      if accuracy is not None:
+        told.append(f"validation accuracy {100 * accuracy:.1f} %")
       lines.append(" | ".join(told))
     values |= self._diagnose(position, state, ended=True, lines=lines)
     self._write(position.stage, self._total, values)

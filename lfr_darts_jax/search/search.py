@@ -122,15 +122,19 @@ class Search:
     if self._watch:
       whole, rebuilt = self._stages.rebuild(position, state)
       self._watch(stage, self._stages.network(whole), rebuilt)
-    test = functools.partial(self._stages.validate, position, state, self._pruner.tested(state))
-    accuracy = self._session.wait("testing the supernet on the validation images", test, save)
+    last, accuracy = position.stage == len(self._stages.plan.stages) - 1, None
+    if (
+      last or stage.warmup_steps(self._stages.total) < self._stages.total
+    ):  # Else it would test what is not chosen yet.
+      test = functools.partial(self._stages.validate, position, state, self._pruner.tested(state))
+      accuracy = self._session.wait("testing the supernet on the validation images", test, save)
     if stage.keep is None or stage.keep == 1:
       reduced = self._pruner.derive(position, state)
     else:
       reduced = self._pruner.prune(position, state, stage.keep)
     self._logger.outcome(position, state, list(reduced.values()), accuracy)
     position = self._pruner.remember(position, state)
-    if self._measured and position.stage == len(self._stages.plan.stages) - 1:
+    if self._measured and last:
       measure = functools.partial(self._stages.measure, position, state)
       position = self._session.wait("measuring the losses of random paths", measure, save)
       self._logger.measured(position)
