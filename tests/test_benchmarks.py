@@ -252,7 +252,7 @@ def test_the_input_keeps_up_with_decoding(workers):
   for key in ("stream_per_core", "decode_per_core", "stream_per_second", "decode_per_second"):
     assert result[key] > 0
   # What docs/performance.md has is more; here other tests run beside it.
-  assert 0.5 < result["share"] < 1.5, result
+  assert 0.25 < result["share"] < 1.5, result
 
 
 @pytest.mark.long

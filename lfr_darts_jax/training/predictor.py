@@ -29,12 +29,14 @@ from lfr_darts_jax.training.evaluate import Evaluation, evaluate
 AT_ONCE = 32  # Images in a batch, at most: one image alone costs no more than these, and more are hardly faster.
 
 
-class _Pair(NamedTuple):
+class Pair(NamedTuple):
+  """Names of the most probable classes, and the probabilities of all; see `Prediction`."""
+
   names: list[str]
   probabilities: np.ndarray
 
 
-class Prediction(_Pair):
+class Prediction(Pair):
   """What is predicted of images: a pair of the names of their most probable classes, and of all probabilities.
 
   Attributes:
