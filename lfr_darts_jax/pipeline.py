@@ -39,7 +39,7 @@ from lfr_darts_jax.training.result import Result
 from lfr_darts_jax.training.train import Base, Training, check_batch_size
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
-COLUMN = 19  # Where the values of a printed table begin.
+COLUMN = 19  # Where the values of a printed table begin, behind the longest name.
 FROM_PYTHON = "(called from Python)"
 Given: TypeAlias = Genotype | Mapping[str, Any] | Path | str
 NOT_COMPARED = (
@@ -447,7 +447,7 @@ def _outcome(result: Result, page_path: str) -> str:
       "test error": f"{result.test_error:.2f} %",
       "top-5 error": f"{result.top5_error:.2f} %",
       **({} if balanced is None else {"balanced accuracy": f"{balanced:.2f} %"}),
-      **({} if result.spike_rate is None else {"spikes per neuron, step": f"{result.spike_rate:.3f}"}),
+      **({} if result.spike_rate is None else {"spikes per step": f"{result.spike_rate:.3f}"}),
       "parameters": f"{result.parameters:,}",
       "multiply-adds": f"{result.multiply_adds:,}",
       **({} if searched is None else {"search": duration(searched)}),

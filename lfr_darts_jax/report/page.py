@@ -164,9 +164,7 @@ def _spending(run: Run, genotype: Genotype) -> Picture:
 
 def _strengths(run: Run) -> Picture:
   figure = curves.strengths(run.strengths, spaces.operations(run.config))
-  caption = (
-    "Validation loss that a choice adds to its layer's best, by the losses of random paths. The choice falls by it."
-  )
+  caption = "Validation loss that a choice adds to its layer's best, by the losses of random paths. It decides."
   return _picture(figure, "What every choice of every layer adds to the validation loss", caption)
 
 

@@ -156,7 +156,7 @@ class SearchSteps:
     self._hypergradient = hypergradient.HYPERGRADIENTS[search.hypergradient] if order_2 else None
     ahead = self._hypergradient is not None and self._hypergradient.looks_ahead
     self._for_cpu = target.is_cpu() if for_cpu is None else for_cpu
-    moves = self._warmup < total  # A warm-up as long as the stage is compiled without all the rest.
+    moves = stage.moves(total)  # Else the step is compiled without all that moves them.
     by = lambda *needed: PARAMS_AND_ALPHAS if self._for_cpu and moves else needed
     self._adversarial = bool(search.perturbation) and search.perturbed_by == "adversary"
     by_alphas = by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas")
@@ -176,9 +176,15 @@ class SearchSteps:
     # Only for a step: to count costs takes a second or two, and to make a state nothing of it is needed.
     search, network = self._config.search, with_sharding(self._network, WHOLE_BATCH)
     costs = penalties.costs(search.penalties, network, image_shape(self._config))
-    exponent, mean = search.sample_weight_exponent, self._devices.mean
-    terms = relaxation.make(search), search.penalties
-    return Objective(*terms, costs, self._prices, exponent, mean, self._class_weights)
+    return Objective(
+      relax=relaxation.make(search),
+      terms=search.penalties,
+      costs=costs,
+      prices=self._prices,
+      sample_weight_exponent=search.sample_weight_exponent,
+      mean=self._devices.mean,
+      class_weights=self._class_weights,
+    )
 
   def initial_state(self, variables: Mapping[str, Tree], alphas: dict[str, Alphas], key: jax.Array) -> SearchState:
     """The state in which a stage starts, with all candidates of the supernet's cells.

@@ -158,8 +158,7 @@ class SearchLogger:
     """Replaces the findings of a stage, says lines and what is new, and returns what to write."""
     mixtures, findings = self._pruner.mixtures(state), []
     operations = spaces.operations(self._config)
-    stage = self._plan.stages[position.stage]
-    moved = stage.warmup_steps(self._total) < self._total  # Alphas that never move are no sign of anything.
+    moved = self._plan.stages[position.stage].moves(self._total)  # Alphas that never move are no sign of anything.
     for cell, derived in zip(self._searched(position), self._pruner.derive(position, state).values(), strict=True):
       share = diagnostics.entropy_share(cell, mixtures[cell.name], operations)
       least = self.least_entropy[cell.name] = min(share, self.least_entropy.get(cell.name, 1.0))

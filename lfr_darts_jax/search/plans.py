@@ -66,6 +66,10 @@ class Stage:
   travel: float = DARTS_TRAVEL
   alpha_rate: float | None = None
 
+  def moves(self, total: int) -> bool:
+    """Whether its alphas move at all, in so many steps; where its warm-up lasts as long they don't."""
+    return self.warmup_steps(total) < total
+
   def warmup_steps(self, total: int) -> int:
     """How many of so many steps train weights alone."""
     return round(self.warmup * total)

@@ -123,9 +123,7 @@ class Search:
       whole, rebuilt = self._stages.rebuild(position, state)
       self._watch(stage, self._stages.network(whole), rebuilt)
     last, accuracy = position.stage == len(self._stages.plan.stages) - 1, None
-    if (
-      last or stage.warmup_steps(self._stages.total) < self._stages.total
-    ):  # Else it would test what is not chosen yet.
+    if last or stage.moves(self._stages.total):  # Else it would test what is not chosen yet.
       test = functools.partial(self._stages.validate, position, state, self._pruner.tested(state))
       accuracy = self._session.wait("testing the supernet on the validation images", test, save)
     if stage.keep is None or stage.keep == 1:

@@ -79,8 +79,16 @@ class Stages:
     rate, prices = self._config.search.price_rate, None
     if self.budget and rate:
       prices = price.make(self.budget, self.plan.cells, stage, position, rate)
-    network, of_loss = self.network(position), (prices, self._class_weights)
-    return SearchSteps(self._config, network, stage, self.total, self._statistics, self._devices, None, *of_loss)
+    return SearchSteps(
+      self._config,
+      self.network(position),
+      stage,
+      self.total,
+      self._statistics,
+      self._devices,
+      prices=prices,
+      class_weights=self._class_weights,
+    )
 
   def batches(self, position: SearchPosition, retries: int) -> input_pipeline.BatchIterator:
     """Its batches, in another order for every number of retries."""

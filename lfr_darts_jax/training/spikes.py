@@ -32,4 +32,5 @@ def rate(trained: Predictor, images: np.ndarray) -> float:
     fired, neurons = zip(*found, strict=True)
     return sum(fired) / sum(neurons)
 
-  return float(jax.jit(count)(trained.variables, images))
+  # From the host, since one process of several may ask.
+  return float(jax.jit(count)(jax.device_get(trained.variables), images))
