@@ -134,6 +134,11 @@ def test_the_dropout_of_skip_connects_falls_twice_in_a_stage_of_pdarts():
   assert float(bilevel.skip_dropout_rate(1.0, 1, 1.2, 3)) == pytest.approx(1 / 3)
 
 
+def test_the_auxiliary_skip_falls_from_1_to_0():
+  factors = [float(bilevel.auxiliary_skip_factor(progress)) for progress in (0, 1 / 3, 0.5, 2 / 3, 1)]
+  np.testing.assert_allclose(factors, [1, 0.75, 0.5, 0.25, 0], atol=1e-6)
+
+
 def test_warm_up_trains_weights_alone(config, supernet):
   net = supernet(layout=("n0",), nodes=1, channels=2)
   config.search.steps_per_chunk = 4
@@ -199,7 +204,8 @@ def test_a_penalty_moves_the_alphas_alone(x64, supernet, monkeypatch):
   np.testing.assert_allclose(added, 6 * net.alphas["n0"].operations, rtol=1e-9)
 
 
-@pytest.mark.parametrize("size", [pytest.param(6, marks=pytest.mark.slow), 7])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [6, 7])
 def test_order_2_compiled_equals_order_2_operation_by_operation(x64, supernet, size):
   # XLA's CPU fusions once made this one wrong by percents: a derived max pool behind a mixed cell.
   candidates = {"n0": (("skip_connect", "dil_conv_3x3"),) * 2, "n1": ((), ("max_pool_3x3",))}

@@ -292,7 +292,10 @@ def test_an_additive_model_of_losses_by_hand():
   np.testing.assert_allclose(found["b"], [[2 / 3, 1 / 3, 0]], atol=1e-9)
 
 
-@pytest.mark.parametrize("plan", ["lfr_darts", pytest.param("joint", marks=pytest.mark.slow), "per_section"])
+@pytest.mark.parametrize(
+  "plan",
+  [pytest.param("lfr_darts", marks=pytest.mark.slow), pytest.param("joint", marks=pytest.mark.slow), "per_section"],
+)
 def test_a_run_with_a_budget_from_images_to_a_page(tmp_path, plan):
   limit = 8_000
   config = small(
@@ -313,6 +316,7 @@ def test_a_run_with_a_budget_from_images_to_a_page(tmp_path, plan):
   assert pipeline.describe(config, genotype)["multiply_adds"] == result["multiply_adds"]
 
 
+@pytest.mark.slow
 def test_settled_alphas_stay_and_weights_go_on(tmp_path):
   from experiments import watched
   from lfr_darts_jax.data import datasets

@@ -426,9 +426,8 @@ def test_interrupted_and_continued_run_equals_an_undisturbed_one(tmp_path):
   assert json.loads(evaluated.stdout.splitlines()[-1])["test_error"] == result["test_error"]
 
 
-@pytest.mark.parametrize(
-  "number,status", [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_during_a_compile_is_obeyed_before_it_ends(tmp_path, number, status):
   process = subprocess.Popen(
     command(f"--workdir={tmp_path}", "--config.plan.name=darts", "--config.search.layers=4"),

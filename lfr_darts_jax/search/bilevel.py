@@ -109,6 +109,14 @@ def skip_dropout_rate(initial: float, epoch: jax.Array, warmup: float, epochs: i
   return initial * jnp.where(epoch < warmup, alone, bilevel)
 
 
+def auxiliary_skip_factor(progress: jax.Array | float) -> jax.Array:
+  """How much of an auxiliary skip is added: from 1 to 0 by a cosine over a stage's progress, from 0 to 1.
+
+  DARTS- (Chu et al., ICLR 2021) has a linear decay and this one.
+  """
+  return 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+
 class SearchSteps:
   """The steps of one stage; `search_step` takes one, `run` many in one dispatch.
 
@@ -356,8 +364,7 @@ class SearchSteps:
       warmup = self._warmup / per_epoch
       skip = skip_dropout_rate(self._stage.skip_dropout, state.step // per_epoch, warmup, epochs)
     if self._config.search.auxiliary_skip:
-      # DARTS- has a linear and a cosine decay; ours is the latter.
-      auxiliary_skip = 0.5 * (1 + jnp.cos(jnp.pi * state.step / self._total))
+      auxiliary_skip = auxiliary_skip_factor(state.step / self._total)
     return Rates(skip=skip, auxiliary_skip=auxiliary_skip)
 
   def order_keys(self, state: SearchState) -> jax.Array:

@@ -38,6 +38,7 @@ def test_a_run_killed_in_a_checkpoint_a_pruning_and_an_update_ends_the_same(whol
   assert outcome["problems"] == [] and len(outcome["kills"]) == 3
 
 
+@pytest.mark.slow
 def test_what_differs_is_seen(whole, tmp_path):
   other = tmp_path / "other"
   shutil.copytree(whole.workdir, other)
