@@ -23,6 +23,7 @@ def write(results: pathlib.Path, table: Table) -> list[pathlib.Path]:
   found = {group: lines.read(results / f"{group}.jsonl") for group in macro_study.GROUPS}
   parts = ["# NAS-Bench-Macro\n\nMade by `experiments/macro.py` from the lines of JSON beside it.\n"]
   parts.append(_table("What the benchmark says", _HEADER, _anchors(table), _NOTE.format(runs=table.runs)))
+  parts.append(_table("Ranking without a search", ("by", *SUBSETS), _counts(table), _COUNTS))
   paths = []
   for group, own in found.items():
     if not own:
@@ -46,6 +47,7 @@ _HEADER = ("at most", "the best there is", "one choice everywhere", "one per sec
 _NOTE = (
   "Test accuracy in percent, means over {runs} training(s) of every network; random ones from just below the budget."
 )
+_COUNTS = "Kendall's tau-b of the accuracies with what every code tells of its network."
 _RANKING = (
   "Kendall's tau-b between a method's scores and the accuracies, means and deviations over seeds; and that of the "
   "supernet's own accuracy of 200 codes."
@@ -68,6 +70,18 @@ def _anchors(table: Table) -> list[tuple[str, ...]]:
     best = (table.best(name), table.best(name, everywhere), table.best(name, sections.all(axis=1)))
     rows.append((name, *(f"{value:.2f}" for value in best), f"{mean:.2f} ± {deviation:.2f}", f"{ten:.2f}"))
   return rows
+
+
+def _counts(table: Table) -> list[tuple[str, ...]]:
+  values = {
+    "number of blocks": macro_space.blocks(),
+    "number of mb6_k5": (macro_space.digits() == 2).sum(axis=1),
+    "multiply-adds": table.costs["multiply_adds"],
+    "weights": table.costs["parameters"],
+  }
+  # Where all are equal there is no order.
+  tau = lambda own, subset: "" if np.ptp(own[SUBSETS[subset]()]) == 0 else f"{macro_space.tau(own, table, subset):.3f}"
+  return [(name, *(tau(own, subset) for subset in SUBSETS)) for name, own in values.items()]
 
 
 def _methods(own: Sequence[Line]) -> dict[str, list[Line]]:

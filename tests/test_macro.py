@@ -1,6 +1,7 @@
 """The study on NAS-Bench-Macro: networks that are the same, chance, scores; a search of toy size to its tables."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -117,6 +118,9 @@ def test_tables_and_plots(tmp_path, table):
     macro_study.save_scores(tmp_path / one["scores"], macro_space.scores(strengths))
   assert [path.name for path in macro_tables.write(tmp_path, table)] == ["README.md", "spending.png"]
   text = (tmp_path / "README.md").read_text()
+  assert "| weights | 1.000 | 1.000 | 1.000 |" in text
+  # All that have no identity have eight blocks.
+  assert re.search(r"\| number of blocks \| 0.[0-9]{3} \| 0.[0-9]{3} \|  \|", text)
   assert "| lfr_darts, sampled, measured | 3 | 11 ± 1 | 1.000 ± 0.000 |" in text
   assert "| lfr_darts, sampled, alphas | 3 | 11 ± 1 | -" in text
   # 80.8 and once 80.9, less 80.7.
