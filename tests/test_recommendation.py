@@ -21,6 +21,13 @@ def test_equal_scores_lose_log_2():
   np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
 
 
+def test_the_loss_of_an_item_that_scores_above_another():
+  params = {"users": jnp.ones((1, 1)), "items": jnp.array([[2.0], [0.0]]), "layers": []}
+  loss = recommendation.ranking_loss(params, jnp.zeros((0, 4)), jnp.zeros((1, 2)), jnp.array([[0], [0], [1]]))
+  # By two; and the squares of what is embedded.
+  np.testing.assert_allclose(loss, np.log(1 + np.exp(-2)) + 1e-4 * (1 + 4) / 2, rtol=1e-6)
+
+
 def test_recall_and_gain_by_hand():
   # User 0 saw item 0; the only one wanted is second of the others. User 1 wants nothing.
   scores = np.array([[9.0, 2.0, 3.0, 1.0], [1.0, 2.0, 3.0, 4.0]])
