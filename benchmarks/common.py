@@ -21,6 +21,7 @@ import ml_collections
 import numpy as np
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax.fields import check_name
 from lfr_darts_jax.runtime import jax_setup
 
 CIFAR10 = pathlib.Path(__file__).parents[1] / "configs" / "cifar10.py"
@@ -116,7 +117,7 @@ def with_settings(config: ml_collections.ConfigDict, settings: Iterable[str]) ->
   flat = schema.flatten(config)
   for setting in settings:
     name, _, value = setting.partition("=")
-    schema.check_name(name)
+    check_name(name)
     try:
       flat[name] = json.loads(value)
     except json.JSONDecodeError:

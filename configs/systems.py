@@ -14,8 +14,9 @@ from typing import Any
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.fields import DARTS_OPERATIONS
 
-DARTS = schema.DARTS_OPERATIONS
+DARTS = DARTS_OPERATIONS
 WITHOUT_NONE = DARTS[1:]
 
 

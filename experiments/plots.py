@@ -9,7 +9,7 @@ import numpy as np
 from experiments import figures
 from experiments.lines import Line
 from experiments.methods import METHODS
-from lfr_darts_jax.config import DARTS_OPERATIONS
+from lfr_darts_jax.fields import DARTS_OPERATIONS
 
 # Okabe and Ito's colours, safe for the colour-blind; markers tell more methods apart than there are colours.
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#999999", "#E69F00", "#000000")

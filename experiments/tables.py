@@ -8,7 +8,7 @@ from experiments.lines import Line
 from experiments.methods import CHANCE, METHODS
 from experiments.study import Study
 from experiments.table import Table, interval_text
-from lfr_darts_jax.config import DARTS_OPERATIONS
+from lfr_darts_jax.fields import DARTS_OPERATIONS
 
 ORDER = {"main": 0, "pilot": 2}  # Of groups in between: that of the study.
 

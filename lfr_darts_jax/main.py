@@ -20,6 +20,7 @@ from ml_collections import config_flags
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import RunError, UsageError, one_line, short
+from lfr_darts_jax.fields import FIELDS, check_name
 from lfr_darts_jax.runtime import config_file, deviceless, jax_setup, paths, usage, workdir as workdirs
 from lfr_darts_jax.runtime.preemption import Interrupted
 from lfr_darts_jax.search_space import formats
@@ -43,7 +44,7 @@ class Mode:
   fields: tuple[str, ...] = ()
 
 
-OPTIONAL = tuple(name for name, field in schema.FIELDS.items() if field.optional)
+OPTIONAL = tuple(name for name, field in FIELDS.items() if field.optional)
 NONES = frozenset(f"config.{name}=None" for name in OPTIONAL)
 PROCESSES = ("distributed", "coordinator", "num_processes", "process_id")
 MODES = {
@@ -211,7 +212,7 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> 
   given = [argument.lstrip("-").partition("=") for argument in argv[1:] if argument.startswith("-")]
   for name, _, _ in given:
     if name.startswith("config."):
-      schema.check_name(name.removeprefix("config."))
+      check_name(name.removeprefix("config."))
   # ml_collections reads "None" for no field of numbers.
   last = {name: value for name, _, value in given}
   unset = [name for name in OPTIONAL if last.get(f"config.{name}") == "None"]
@@ -278,7 +279,7 @@ def _check_used(name: str, given: Sequence[str]) -> None:
 def _flag_error(error: Exception, argv: Sequence[str]) -> str:
   """What to say for an error of absl or ml_collections."""
   text = str(error)
-  for name, field in schema.FIELDS.items():
+  for name, field in FIELDS.items():
     before, flag, value = text.partition(f"flag --config.{name}=")
     if flag and not before:
       return f"config.{name}: {short(value.partition(': ')[0])}; allowed are {field.allowed}"

@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from lfr_darts_jax import config as schema  # noqa: E402
-from lfr_darts_jax.config import DARTS_OPERATIONS  # noqa: E402
+from lfr_darts_jax.fields import DARTS_OPERATIONS  # noqa: E402
 from lfr_darts_jax.models.network import Network  # noqa: E402
 from lfr_darts_jax.models.operations import LayerSettings  # noqa: E402
 from lfr_darts_jax.runtime import paths  # noqa: E402

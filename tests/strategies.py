@@ -6,6 +6,7 @@ import json
 from hypothesis import strategies as st
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax.fields import DARTS_OPERATIONS, FIELDS
 from lfr_darts_jax.models.operations import OPERATIONS
 from lfr_darts_jax.search_space.genotype import FORMAT, VERSION, from_json
 
@@ -158,7 +159,7 @@ VALUES = (
   | st.floats(0, 1)
   | JSON
   | spoiled([[0.25, 4], [0.5, 3]])
-  | spoiled(list(schema.DARTS_OPERATIONS))
+  | spoiled(list(DARTS_OPERATIONS))
 )
 
 
@@ -166,7 +167,7 @@ VALUES = (
 def flat_configs(draw):
   """Flat configs, as `config.json` holds them: a few fields, mostly of the right kind."""
   flat = {}
-  for name in draw(st.lists(st.sampled_from(list(schema.FIELDS)), max_size=4, unique=True)):
+  for name in draw(st.lists(st.sampled_from(list(FIELDS)), max_size=4, unique=True)):
     default = DEFAULTS[name]
     near = st.just(default)
     if type(default) in (int, float):

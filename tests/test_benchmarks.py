@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from lfr_darts_jax.config import DARTS_OPERATIONS
+from lfr_darts_jax.fields import DARTS_OPERATIONS
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.models.operations import LayerSettings
 from lfr_darts_jax.search import bilevel, hypergradient, plans, pruning

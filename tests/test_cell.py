@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.config import DARTS_OPERATIONS
+from lfr_darts_jax.fields import DARTS_OPERATIONS
 from lfr_darts_jax.models.cell import Cell, MixedOp, Rates, drop
 from lfr_darts_jax.models.operations import OPERATIONS, LayerSettings
 from lfr_darts_jax.models.partial import PartialChannels

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.config import DARTS_OPERATIONS
+from lfr_darts_jax.fields import DARTS_OPERATIONS
 from lfr_darts_jax.models import cell_star, star_operations
 from lfr_darts_jax.models.cell import NO_RATES, Rates
 from lfr_darts_jax.models.network import Network

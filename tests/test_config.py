@@ -2,12 +2,13 @@ import pytest
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.fields import FIELDS
 
 
 def test_the_defaults_are_valid_and_every_field_is_explained():
   schema.validate(schema.get_config())
-  assert set(schema.flatten(schema.get_config())) == set(schema.FIELDS)
-  assert all(field.note and field.allowed for field in schema.FIELDS.values())
+  assert set(schema.flatten(schema.get_config())) == set(FIELDS)
+  assert all(field.note and field.allowed for field in FIELDS.values())
 
 
 @pytest.mark.parametrize(

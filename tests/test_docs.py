@@ -16,6 +16,7 @@ from PIL import Image
 import pytest
 
 from lfr_darts_jax import config as schema, main, pipeline
+from lfr_darts_jax.fields import FIELDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -80,7 +81,7 @@ def test_what_a_page_names_is_there(path):
     r"`(?:--config\.)?((?:data|plan|search|prune|network|train|space|checkpoint|recovery)\.\w+)[`=]", text
   )
   files = (".json", ".py", ".stablehlo", ".onnx")
-  assert [name for name in fields if name not in schema.FIELDS and not name.endswith(files)] == []
+  assert [name for name in fields if name not in FIELDS and not name.endswith(files)] == []
   setup = configparser.ConfigParser()
   setup.read(ROOT / "setup.cfg")
   extras = {name for given in re.findall(r"'\.\[([\w, -]+)\]'", text) for name in re.split(", *", given)}

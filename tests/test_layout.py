@@ -12,13 +12,13 @@ import lfr_darts_jax
 from lfr_darts_jax import config as schema
 
 PACKAGE = pathlib.Path(lfr_darts_jax.__file__).parent
-TOP = ("__init__", "main", "pipeline", "estimate", "predict", "export", "config", "errors")
+TOP = ("__init__", "main", "pipeline", "estimate", "predict", "export", "config", "fields", "errors")
 # From the top down. What stands behind a floor are files of the package's top that it may import all the same.
 FLOORS = (
   *("main", "pipeline", "estimate", "predict", "export", "report"),
   *("search", "training", "models", "search_space", "data", "runtime"),
 )
-CELLAR = ("config", "errors")
+CELLAR = ("config", "fields", "errors")
 
 
 def modules():

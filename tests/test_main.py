@@ -18,6 +18,7 @@ import pytest
 
 from lfr_darts_jax import config as schema, main
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.fields import FIELDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -254,9 +255,9 @@ def test_help_tells_every_mode_and_flag_and_preset(flag):
   known = flags.FLAGS.get_flags_for_module("lfr_darts_jax.main")
   assert len(known) >= 9 and all(f"  --{known_flag.name}" in done.stdout for known_flag in known)
   assert all(f"  {path.stem} " in done.stdout for path in (ROOT / "configs").glob("*.py"))
-  fields = [name for name in schema.FIELDS if f"  {name} = " in done.stdout]
+  fields = [name for name in FIELDS if f"  {name} = " in done.stdout]
   assert fields or all(len(line) <= 100 for line in done.stdout.splitlines())
-  assert fields == (list(schema.FIELDS) if flag == "--helpfull" else [])
+  assert fields == (list(FIELDS) if flag == "--helpfull" else [])
 
 
 def test_help_may_be_read_in_part():

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax.config import DARTS_OPERATIONS
+from lfr_darts_jax.fields import DARTS_OPERATIONS
 from lfr_darts_jax.models import edge_stacks
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.models.operations import LayerSettings

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfr_darts_jax import config as schema
+from lfr_darts_jax.fields import PENALTY_NAMES, RAMP_NAMES
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.models.operations import LayerSettings
 from lfr_darts_jax.search import penalties
@@ -28,7 +28,7 @@ def of(name, alphas, relax=softmax, mask=None, costs=0.0):
 
 
 def test_the_config_names_all_there_are():
-  assert schema.PENALTY_NAMES == tuple(penalties.PENALTIES) and schema.RAMP_NAMES == tuple(penalties.RAMPS)
+  assert PENALTY_NAMES == tuple(penalties.PENALTIES) and RAMP_NAMES == tuple(penalties.RAMPS)
 
 
 def test_beta_by_hand():

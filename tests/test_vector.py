@@ -4,8 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from lfr_darts_jax.config import DARTS_OPERATIONS
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
+from lfr_darts_jax.fields import DARTS_OPERATIONS
 from lfr_darts_jax.models.network import Network
 from lfr_darts_jax.runtime import target
 from lfr_darts_jax.search_space import formats

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax.fields import FIELDS
 from lfr_darts_jax.models import cost
 from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.report import curves, drawing, run_data
@@ -260,7 +261,7 @@ def _png(image: np.ndarray) -> bytes:
 def _fields(run: Run) -> list[dict[str, str]]:
   flat, default = schema.flatten(run.config), schema.flatten(schema.get_config())
   text = lambda value: "None" if value is None else str(value)
-  return [{"name": n, "value": text(flat[n]), "default": text(default[n]), "note": schema.FIELDS[n].note} for n in flat]
+  return [{"name": n, "value": text(flat[n]), "default": text(default[n]), "note": FIELDS[n].note} for n in flat]
 
 
 def _picture(figure: Figure, alt: str, caption: str) -> Picture:

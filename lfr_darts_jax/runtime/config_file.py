@@ -7,6 +7,7 @@ import ml_collections
 
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import UsageError
+from lfr_darts_jax.fields import FIELDS
 from lfr_darts_jax.runtime import json_io, paths
 
 MAX_BYTES = 1_000_000
@@ -50,4 +51,4 @@ def _flat(fields: dict[str, Any], group: str = "") -> dict[str, Any]:
 def _from_fields(flat: dict[str, Any]) -> ml_collections.ConfigDict:
   # What is whole was written by a run, perhaps one of an earlier version; a part of the fields was not.
   whole = schema.complete(flat)
-  return schema.unflatten(whole if whole.keys() >= schema.FIELDS.keys() else flat)
+  return schema.unflatten(whole if whole.keys() >= FIELDS.keys() else flat)

@@ -6,6 +6,7 @@ from importlib import metadata
 import textwrap
 
 from lfr_darts_jax import config as schema
+from lfr_darts_jax.fields import FIELDS
 
 PACKAGE, WIDTH = "lfr-darts-jax", 100
 HEAD = """Searches neural architectures by gradient, layer by layer (LFR-DARTS), in JAX.
@@ -39,7 +40,7 @@ def usage(modes: Mapping[str, str], flags: Mapping[str, str], full: bool = False
     "Presets, as --config=NAME or --config=NAME:VARIANT": {n: text.partition("\n")[0] for n, text in titles.items()},
   }
   if full:
-    fields = {f"{n} = {f.default}": f"{f.note}. Allowed are {f.allowed}." for n, f in schema.FIELDS.items()}
+    fields = {f"{n} = {f.default}": f"{f.note}. Allowed are {f.allowed}." for n, f in FIELDS.items()}
     sections["Fields of the config, as --config.FIELD=VALUE, with the defaults"] = fields
   return "\n\n".join([HEAD, *(f"{title}:\n{_rows(rows)}" for title, rows in sections.items())])
 

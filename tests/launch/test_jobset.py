@@ -13,10 +13,8 @@ import sys
 from absl import flags
 import pytest
 
-from lfr_darts_jax import (
-  config as schema,
-  main,  # noqa: F401 (declares the flags)
-)
+from lfr_darts_jax import main  # noqa: F401 (declares the flags)
+from lfr_darts_jax.fields import FIELDS
 
 yaml = pytest.importorskip("yaml")
 kubernetes = pytest.importorskip("kubernetes_validate")
@@ -102,7 +100,7 @@ def test_kubectl_reads_the_same(name, tmp_path):
 def test_the_program_has_the_flags(name):
   for argument in pod(read(name))["containers"][0]["args"]:
     flag = argument.removeprefix("--").partition("=")[0]
-    assert flag in (*flags.FLAGS, "config") or flag.removeprefix("config.") in schema.FIELDS
+    assert flag in (*flags.FLAGS, "config") or flag.removeprefix("config.") in FIELDS
   files = [
     argument.partition("=")[2] for argument in pod(read(name))["containers"][0]["args"] if "--config=" in argument
   ]
