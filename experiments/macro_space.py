@@ -141,3 +141,11 @@ def tau(values: np.ndarray, table: Table, subset: str) -> float:
   values = (np.bincount(same, values) / np.bincount(same))[same]
   chosen = SUBSETS[subset]()
   return float(stats.kendalltau(values[chosen], table.accuracy[chosen]).statistic)
+
+
+def fitted(table: Table, subset: str) -> np.ndarray:
+  """`[6561]`, the additive model of a code's choices that is closest to the accuracies of a subset."""
+  chosen = np.eye(3)[digits()].reshape(len(digits()), -1)
+  rows = SUBSETS[subset]()
+  # Rounded, so that what is equal stays equal.
+  return np.round(chosen @ np.linalg.lstsq(chosen[rows], table.accuracy[rows], rcond=None)[0], 9)

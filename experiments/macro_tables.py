@@ -47,7 +47,11 @@ _HEADER = ("at most", "the best there is", "one choice everywhere", "one per sec
 _NOTE = (
   "Test accuracy in percent, means over {runs} training(s) of every network; random ones from just below the budget."
 )
-_COUNTS = "Kendall's tau-b of the accuracies with what every code tells of its network."
+_COUNTS = (
+  "Kendall's tau-b of the accuracies with what every code tells of its network; and with the additive model of its "
+  "choices that fits the accuracies best, by least squares: about what strengths of single layers can reach. "
+  "With fewer trainings per network accuracies are noisier, and every tau is smaller."
+)
 _RANKING = (
   "Kendall's tau-b between a method's scores and the accuracies, means and deviations over seeds; and that of the "
   "supernet's own accuracy of 200 codes."
@@ -81,7 +85,9 @@ def _counts(table: Table) -> list[tuple[str, ...]]:
   }
   # Where all are equal there is no order.
   tau = lambda own, subset: "" if np.ptp(own[SUBSETS[subset]()]) == 0 else f"{macro_space.tau(own, table, subset):.3f}"
-  return [(name, *(tau(own, subset) for subset in SUBSETS)) for name, own in values.items()]
+  rows = [(name, *(tau(own, subset) for subset in SUBSETS)) for name, own in values.items()]
+  fits = [f"{macro_space.tau(macro_space.fitted(table, subset), table, subset):.3f}" for subset in SUBSETS]
+  return [*rows, ("fitted to the accuracies", *fits)]
 
 
 def _methods(own: Sequence[Line]) -> dict[str, list[Line]]:

@@ -119,6 +119,7 @@ def test_tables_and_plots(tmp_path, table):
   assert [path.name for path in macro_tables.write(tmp_path, table)] == ["README.md", "spending.png"]
   text = (tmp_path / "README.md").read_text()
   assert "| weights | 1.000 | 1.000 | 1.000 |" in text
+  assert "| fitted to the accuracies | 1.000 | 1.000 | 1.000 |" in text
   # All that have no identity have eight blocks.
   assert re.search(r"\| number of blocks \| 0.[0-9]{3} \| 0.[0-9]{3} \|  \|", text)
   assert "| lfr_darts, sampled, measured | 3 | 11 ± 1 | 1.000 ± 0.000 |" in text
