@@ -33,6 +33,7 @@ from lfr_darts_jax.search_space.genotype import Genotype
 
 PER_CLASS = 2.5  # Networks for every number that is fitted.
 HELD_OUT = 5  # One network in so many tells how good the fit is.
+WARM_SECONDS = 0.01  # Of calls before one is timed: among others in turns a network is a third slower than alone.
 FREE = ("identity", "skip_connect")  # Where unstrided, what others are compared with.
 Class = tuple[str, int, str]  # Name of a cell, stride, operation.
 
@@ -80,7 +81,9 @@ def timed(config: ml_collections.ConfigDict, genotypes: Sequence[Genotype], batc
   took: list[list[float]] = [[] for _ in calls]
   for _ in range(rounds + 1):
     for call, own in zip(calls, took, strict=True):
-      call()  # So that its weights lie in the caches, as those of a network that runs alone do.
+      warm = time.perf_counter() + WARM_SECONDS
+      while time.perf_counter() < warm:
+        call()
       began = time.perf_counter()
       call()
       own.append(time.perf_counter() - began)
