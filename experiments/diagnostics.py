@@ -41,7 +41,7 @@ def course(job: Job, folder: pathlib.Path) -> list[Line]:
           "group": job.group,
           "iteration": i,
           "cell": name,
-          "supernet": list(run.plan.stages[i].layout),
+          "supernet": list(run.plan.stages[i].present),
           "shares": list(SHARES),
           "entropy": [round(float(entropy[max(k, 0)]), 4) for k in at],
           "skip_leads": [int(leads[max(k, 0)]) for k in at],

@@ -159,10 +159,11 @@ def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices,
 
   def arguments(step: int) -> tuple[Any, Any]:
     cells, key = {cell.name: cell for cell in plan.cells}, jax.random.PRNGKey(0)
-    alphas = {name: initial_alphas(config, cells[name], key) for name in (*stage.searched, *stage.settled)}
+    with_alphas = (*stage.searched, *stage.settled, *stage.absent)
+    alphas = {name: initial_alphas(config, cells[name], key) for name in with_alphas}
     image = jnp.zeros((1, *schema.image_shape(config)))
     variables = network.init(jax.random.PRNGKey(0), image, {name: a.operations for name, a in alphas.items()})
-    carry = made.carry(made.initial_state(variables, alphas, jax.random.PRNGKey(0)))
+    carry = made.carry(made.initial_state(variables, alphas, jax.random.PRNGKey(0), stage.absent))
     carry = carry._replace(state=carry.state.replace(step=jnp.int32(step)))
     return carry, _batches(config, 2, int(images * config.data.search_fraction) // 2, images)
 

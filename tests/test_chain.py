@@ -16,8 +16,9 @@ from lfr_darts_jax.models import cost
 from lfr_darts_jax.models.cell import NO_RATES
 from lfr_darts_jax.models.chain import Chain, ChainLayer, Identity, InvertedResidual
 from lfr_darts_jax.models.operations import LayerSettings
-from lfr_darts_jax.models.spaces import final_network
+from lfr_darts_jax.models.spaces import final_network, supernet
 from lfr_darts_jax.search import measured, plans
+from lfr_darts_jax.search.bilevel import SearchSteps
 from lfr_darts_jax.search_space import formats
 from lfr_darts_jax.search_space.genotype import Genotype
 
@@ -226,7 +227,10 @@ def test_a_mixed_layer_is_the_weighted_sum_and_skips_what_has_no_weight():
 def test_shallow_chains_have_the_first_layers():
   config = small()
   plan = plans.make(config)
-  assert [stage.layout for stage in plan.stages] == [("l0",), ("l0", "l1"), ("l0", "l1", "l2")]
+  assert [stage.present for stage in plan.stages] == [("l0",), ("l0", "l1"), ("l0", "l1", "l2")]
+  # The second section's layers share a supernet.
+  assert [stage.layout for stage in plan.stages] == [("l0",), ("l0", "l1", "l2"), ("l0", "l1", "l2")]
+  assert [stage.absent for stage in plan.stages] == [(), ("l2",), ()]
   assert [stage.settled for stage in plan.stages] == [(), ("l0",), ("l0", "l1")]
   by_section = plans.make(small(**{"plan.unit": "section"}))
   assert [stage.searched for stage in by_section.stages] == [("l0",), ("l1", "l2")]
@@ -316,13 +320,40 @@ def test_a_run_with_a_budget_from_images_to_a_page(tmp_path, plan):
   assert pipeline.describe(config, genotype)["multiply_adds"] == result["multiply_adds"]
 
 
+def test_a_layer_that_is_the_identity_alone_is_as_good_as_none():
+  config, plan = small(), plans.make(small())
+  images, keys = jax.random.normal(jax.random.key(0), (2, 8, 8, 1)), jax.random.split(jax.random.key(1), 2)
+  mixtures = {f"l{i}": jax.nn.softmax(jax.random.normal(key, (1, 3))) for i, key in enumerate(keys)}
+  mixtures["l2"] = jnp.array([[1.0, 0.0, 0.0]])
+  whole, shallow = (supernet(config, layout, plan.cells, True) for layout in (("l0", "l1", "l2"), ("l0", "l1")))
+  variables = whole.init(jax.random.key(2), images, mixtures)
+  pruned = {kind: {n: v for n, v in tree.items() if n != "layer_2"} for kind, tree in variables.items()}
+  del mixtures["l2"]
+  of = lambda network, variables, mixtures: network.apply(variables, images, mixtures, True, mutable=["batch_stats"])[0]
+  expected = of(shallow, pruned, mixtures).logits
+  found = of(whole, variables, mixtures | {"l2": jnp.array([[1.0, 0.0, 0.0]])}).logits
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("warmup", "programs"), [(1.0, 2), (0.5, 3)])
+def test_stages_of_a_section_are_compiled_once_where_no_alphas_move(tmp_path, monkeypatch, warmup, programs):
+  compiled, compile_ = [], SearchSteps.compile
+  monkeypatch.setattr(SearchSteps, "compile", lambda *args: (compiled.append(args), compile_(*args)))
+  pipeline.search(small(**{"search.warmup_fraction": warmup, "search.measured_batches": 4}), tmp_path)
+  assert len(compiled) == programs
+
+
 @pytest.mark.slow
 def test_settled_alphas_stay_and_weights_go_on(tmp_path):
   from experiments import watched
   from lfr_darts_jax.data import datasets
 
   config, ends = small(), []
-  watch = lambda stage, network, state: ends.append(jax.tree.map(np.asarray, (state.alphas, state.params)))
+  known = lambda stage, alphas: {name: alphas[name] for name in (*stage.searched, *stage.settled)}
+  watch = lambda stage, network, state: ends.append(
+    jax.tree.map(np.asarray, (known(stage, state.alphas), state.params))
+  )
   found = watched.search(config, datasets.open_dataset(config), tmp_path, watch)
   assert isinstance(found, Genotype) and len(ends) == 3
   for before, after in itertools.pairwise(ends):
@@ -331,6 +362,9 @@ def test_settled_alphas_stay_and_weights_go_on(tmp_path):
   kernel = lambda end: end[1]["layer_0"]["mb1_k3"]["Dense_0"]["kernel"]
   # Inherited, and trained on: close, and not the same.
   assert 0 < np.abs(kernel(ends[1]) - kernel(ends[0])).max() < np.abs(kernel(ends[0])).max()
+  # So is the head, as long as the supernet stays.
+  head = lambda end: end[1]["head"]["kernel"]
+  assert 0 < np.abs(head(ends[2]) - head(ends[1])).max() < np.abs(head(ends[1])).max()
 
 
 def test_every_network_of_the_space_is_one_module():

@@ -99,7 +99,7 @@ def _contents(run: Run) -> dict[str, Any]:
       if c.kind != LAYER  # The network above shows a chain.
     ],
     "outcomes": [
-      {"iteration": i + 1, "supernet": " ".join(run.plan.stages[i].layout), "outcome": outcome}
+      {"iteration": i + 1, "supernet": " ".join(run.plan.stages[i].present), "outcome": outcome}
       for i, outcomes in enumerate(run.stage_results)
       for outcome in outcomes.values()
     ],

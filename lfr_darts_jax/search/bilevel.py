@@ -1,6 +1,6 @@
 """The search step: alphas on validation data, weights on train data (DARTS, algorithm 1)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import itertools
 from typing import Any, NamedTuple
@@ -23,7 +23,8 @@ from lfr_darts_jax.search.objective import NO_SHIFTS, Batch, Objective, Shifts, 
 from lfr_darts_jax.search.price import Prices
 from lfr_darts_jax.search.relaxation import Moment
 from lfr_darts_jax.search.state import Alphas, SearchState, mask_of
-from lfr_darts_jax.search_space.cell_spec import NORMAL
+from lfr_darts_jax.search_space.cell_spec import NORMAL, CellSpec
+from lfr_darts_jax.search_space.operation_names import IDENTITY
 from lfr_darts_jax.training import losses, optimizers, vector
 
 Tree = Any
@@ -154,8 +155,8 @@ class SearchSteps:
     self._class_weights = class_weights
     self._devices = devices or distributed.first_device()
     self._sharding = self._devices.sharding(network.settings.sharding.group)
-    self._config, self._stage, self._total, search = config, stage, total, config.search
-    self._network = with_sharding(network, self._sharding)
+    self._config, self._stage, self._total, search = config, stage.program(total), total, config.search
+    self._network, self._moves = with_sharding(network, self._sharding), stage.moves(total)
     self._statistics, self._prices = statistics, prices
     self._warmup = stage.warmup_steps(total)
     self._rate = optimizers.search_schedule(config, total)
@@ -164,8 +165,8 @@ class SearchSteps:
     self._hypergradient = hypergradient.HYPERGRADIENTS[search.hypergradient] if order_2 else None
     ahead = self._hypergradient is not None and self._hypergradient.looks_ahead
     self._for_cpu = target.is_cpu() if for_cpu is None else for_cpu
-    moves = stage.moves(total)  # Else the step is compiled without all that moves them.
-    by = lambda *needed: PARAMS_AND_ALPHAS if self._for_cpu and moves else needed
+    # Where alphas don't move the step is compiled without all that moves them.
+    by = lambda *needed: PARAMS_AND_ALPHAS if self._for_cpu and self._moves else needed
     self._adversarial = bool(search.perturbation) and search.perturbed_by == "adversary"
     by_alphas = by(*PARAMS_AND_ALPHAS) if order_2 else by("alphas")
     unroll = Phase(TRAIN, by("params"), False, False, False, self._unroll)
@@ -173,7 +174,7 @@ class SearchSteps:
     probe = Phase(TRAIN, by("alphas"), False, False, True, self._probe)
     weights = Phase(TRAIN, by("params"), False, True, self._adversarial, self._update_weights)
     self._looks_ahead, probes = ahead, (probe,) * (PROBES if self._adversarial else 0)
-    self._phases = (*((unroll,) if ahead else ()), alphas, *probes, weights) if moves else (weights,)
+    self._phases = (*((unroll,) if ahead else ()), alphas, *probes, weights) if self._moves else (weights,)
     normal = {cell.name for cell in network.cells if cell.kind == NORMAL} & set(stage.searched)
     layers = [tuple(f"layer_{i}" for i, n in enumerate(stage.layout) if n == name) for name in sorted(normal)]
     self._aligned = [several for several in layers if len(several) > 1]
@@ -194,15 +195,19 @@ class SearchSteps:
       class_weights=self._class_weights,
     )
 
-  def initial_state(self, variables: Mapping[str, Tree], alphas: dict[str, Alphas], key: jax.Array) -> SearchState:
+  def initial_state(
+    self, variables: Mapping[str, Tree], alphas: dict[str, Alphas], key: jax.Array, absent: Sequence[str] = ()
+  ) -> SearchState:
     """The state in which a stage starts, with all candidates of the supernet's cells.
 
     Args:
       variables: parameters and batch statistics of the supernet.
       alphas: per searched cell.
       key: raw random key, see `SearchState`.
+      absent: names of layers of which the identity is left alone, see `plans.Stage`.
     """
-    cells, operations, edge_weights = self._network.cells, self._network.operations, self._config.search.edge_weights
+    operations, edge_weights = self._network.operations, self._config.search.edge_weights
+    cells = [CellSpec.layer(c.name, (IDENTITY,)) if c.name in absent else c for c in self._network.cells]
     masks = {c.name: mask_of(c, operations, edge_weights) for c in cells if c.name in alphas}
     params, never = variables["params"], jnp.iinfo(jnp.int32).max
     until = {name: jnp.where(mask.operations, jnp.int32(never), 0) for name, mask in masks.items()}
@@ -218,6 +223,10 @@ class SearchSteps:
       until=until if self._config.prune.fade else None,
       prices=None if self._prices is None else jnp.zeros(len(self._prices.known)),
     )
+
+  def runs_as(self, other: "SearchSteps") -> bool:
+    """Whether `run` of another stage of the search does the same, so that it need not be compiled again."""
+    return not self._moves and (self._stage, self._network) == (other._stage, other._network)
 
   @property
   def compiled(self) -> bool:

@@ -105,7 +105,8 @@ def origins(old: tuple[str, ...], new: tuple[str, ...]) -> dict[int, tuple[int, 
 def inherit(fresh: Tree, before: Tree, old: tuple[str, ...], new: tuple[str, ...], copies: bool = True) -> Tree:
   """Fills a deeper network's variables from the network before: stem and layers that both have.
 
-  A preprocessing whose input differs stays fresh as a whole. The searched cell and the heads stay fresh.
+  A preprocessing whose input differs stays fresh as a whole. The searched cell and the heads stay fresh. Of an equal
+  layout everything goes on.
 
   Args:
     fresh: initial parameters or batch statistics of the deeper network.
@@ -114,6 +115,8 @@ def inherit(fresh: Tree, before: Tree, old: tuple[str, ...], new: tuple[str, ...
     new: the deeper layout.
     copies: whether further copies of a layer are filled too.
   """
+  if old == new:
+    return copy_matching(fresh, before)
   layers = {f"layer_{i}": f"layer_{j}" for i, (j, same) in origins(old, new).items() if same or copies}
   result = dict(fresh)
   for name in fresh:

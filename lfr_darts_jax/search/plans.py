@@ -5,6 +5,7 @@ Baselines come from the same code as the method, so comparisons are fair.
 
 from collections.abc import Sequence
 import dataclasses
+from operator import eq, lt
 
 import ml_collections
 
@@ -48,6 +49,8 @@ class Stage:
     keep: operations kept per edge at its end; 1 derives the cell: one operation on two edges per node; None leaves it
       as it is until the end of the search.
     settled: cells that earlier stages searched and left as they were: mixed by alphas that don't move any more.
+    absent: cells of the layout that later stages search. Until then each is the identity alone, as if it were not
+      there; so the stages of a section have one supernet, which is compiled once where no alphas move.
     inherit: whether its supernet starts from the weights of the one before.
     skip_dropout: initial dropout rate on skip_connects, None for no dropout.
     warmup: share of its steps that train weights alone, at its beginning.
@@ -60,11 +63,21 @@ class Stage:
   rounds: Rounds = ()
   keep: int | None = 1
   settled: tuple[str, ...] = ()
+  absent: tuple[str, ...] = ()
   inherit: bool = False
   skip_dropout: float | None = None
   warmup: float = 0.0
   travel: float = DARTS_TRAVEL
   alpha_rate: float | None = None
+
+  @property
+  def present(self) -> tuple[str, ...]:
+    """Names of the supernet's layers that are there, shallow to deep."""
+    return tuple(name for name in self.layout if name not in self.absent)
+
+  def program(self, total: int) -> "Stage":
+    """The stage as far as its steps are compiled by it: where no alphas move, whose they are does not matter."""
+    return self if self.moves(total) else dataclasses.replace(self, searched=(), settled=(), absent=())
 
   def moves(self, total: int) -> bool:
     """Whether its alphas move at all, in so many steps; where its warm-up lasts as long they don't."""
@@ -241,12 +254,14 @@ def _chain_layered(config: ml_collections.ConfigDict) -> Plan:
   layers, by_section = spaces.layers(config), config.plan.unit == "section"
   names = tuple(f"l{i}" for i in range(len(layers)))
   units = [layer.section if by_section else i for i, layer in enumerate(layers)]
-  stages, rounds = [], _rounds(config, ())
+  stages, rounds, inherit = [], _rounds(config, ()), config.plan.inherit_weights
   for unit in dict.fromkeys(units):
-    layout = tuple(name for name, own in zip(names, units, strict=True) if own <= unit)
-    searched = tuple(name for name, own in zip(names, units, strict=True) if own == unit)
-    settled = layout[: len(layout) - len(searched)]
-    stages.append(Stage(layout, searched, rounds, None, settled, inherit=config.plan.inherit_weights))
+    settled, searched = (tuple(n for n, own in zip(names, units, strict=True) if of(own, unit)) for of in (lt, eq))
+    section = layers[len(settled)].section
+    # Behind the first of a section, whose identity would change the resolution, an identity is as good as no layer.
+    absent = [n for n, own, layer in zip(names, units, layers, strict=True) if own > unit and layer.section == section]
+    layout = (*settled, *searched, *absent)
+    stages.append(Stage(layout, searched, rounds, None, settled, tuple(absent), inherit))
   return _chain(config, names, stages)
 
 

@@ -61,6 +61,7 @@ class Search:
     self._logger = hooks.SearchLogger(config, self._stages.plan, self._stages.total, self._pruner, session)
     self._hooks = (hooks.check, self._logger.log, self._logger.show, self._stop_or_save)
     self._restored = session.restore(self._shapes)
+    self._steps: SearchSteps | None = None  # The last that were compiled.
     self.strengths: Mapping[str, tuple[tuple[float, ...], ...]] = {}
 
   def run(self) -> Genotype:
@@ -162,14 +163,17 @@ class Search:
     return position, state
 
   def _build(self, position: SearchPosition, save: Save | None) -> SearchState:
-    layers = len(self._stages.plan.stages[position.stage].layout)
+    layers = len(self._stages.plan.stages[position.stage].present)
     initial = functools.partial(self._stages.initial_state, position)
     return self._devices.replicate(self._session.wait(f"building a supernet of {layers} layers", initial, save))
 
   def _compile(self, position: SearchPosition, state: SearchState, chunk: input_pipeline.Chunk) -> SearchSteps:
     steps, layers = self._stages.steps(position), len(self._stages.plan.stages[position.stage].layout)
+    if self._steps and self._steps.runs_as(steps):
+      return self._steps
     work, save = functools.partial(steps.compile, state, chunk), self._saving(position, state)
     self._session.wait(f"compiling a supernet of {layers} layers", work, save)
+    self._steps = steps
     return steps
 
   def _shapes(self, meta: dict[str, Any]) -> Any:

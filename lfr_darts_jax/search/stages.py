@@ -107,11 +107,12 @@ class Stages:
       keys = zip(stage.searched, jax.random.split(alpha_key, len(stage.searched)), strict=True)
       cells = {cell.name: cell for cell in self.plan.cells}
       alphas = {name: initial_alphas(self._config, cells[name], k) for name, k in keys}
-      # Their places; `inherit` fills them.
-      alphas |= {name: initial_alphas(self._config, cells[name], alpha_key) for name in stage.settled}
+      # Their places; `inherit` fills those that are settled.
+      others = (*stage.settled, *stage.absent)
+      alphas |= {name: initial_alphas(self._config, cells[name], alpha_key) for name in others}
       image = jax.ShapeDtypeStruct((1, *self._data.image_shape), jnp.float32)
       variables = self.network(position).lazy_init(weight_key, image, {n: a.operations for n, a in alphas.items()})
-      return self.steps(position).initial_state(variables, alphas, step_key)
+      return self.steps(position).initial_state(variables, alphas, step_key, stage.absent)
 
   def narrow(self, position: SearchPosition, state: SearchState, reduced: dict[str, CellSpec]) -> At:
     """Narrows the mask of candidates; what belongs to the others stays in the state, but fades or is skipped."""
