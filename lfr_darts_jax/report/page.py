@@ -152,7 +152,7 @@ def _network(run: Run, genotype: Genotype) -> Picture:
   features = network.layer_features(*schema.image_shape(run.config)[:2])
   figure = drawing.network(network.layout, network.cells, features)
   alt = f"Network from image to classifier, its layers being {' '.join(network.layout)}"
-  return _picture(figure, alt, "Under a stage: height and width of its features, and their number.")
+  return _picture(figure, alt, "Under a section: height and width of its features, and their number.")
 
 
 def _spending(run: Run, genotype: Genotype) -> Picture:
