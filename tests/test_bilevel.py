@@ -235,9 +235,8 @@ def plain(net, monkeypatch):
   return dataclasses.replace(net.network, edges="unroll", settings=settings)
 
 
-@pytest.mark.parametrize(
-  "dtype,count,tolerance", [("float64", 5, 1e-9), pytest.param("float32", 5, 1e-5, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype,count,tolerance", [("float64", 5, 1e-9), ("float32", 5, 1e-5)])
 def test_losses_equal_those_of_the_straightforward_formulation(
   config, supernet, monkeypatch, request, dtype, count, tolerance
 ):

@@ -90,7 +90,7 @@ def test_all_forms_drop_the_same_skips(x64, supernet, forms):
 
 
 @pytest.mark.parametrize("form", ["scan", "star"])
-@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("attention", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_partial_channels_in_all_forms(x64, supernet, form, attention):
   settings = LayerSettings(True, partial=PartialChannels(2, attention))
   net = supernet(operations=ONE_OF_EACH_KIND, size=(7, 10), settings=settings)

@@ -301,6 +301,7 @@ def test_noise_scale():
   assert noise.scale(np.array([[1.0], [-1.0]])) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_tables_of_the_results_here_are_made_of_their_lines(path, tmp_path):
   made = compare.load(path)

@@ -35,7 +35,9 @@ def pruned_pair(config, supernet, edges):
 
 
 @pytest.mark.parametrize("edges", ["scan", "unroll"])
-@pytest.mark.parametrize("precision,tolerance", [("float32", 1e-5), ("float64", 1e-10)])
+@pytest.mark.parametrize(
+  "precision,tolerance", [pytest.param("float32", 1e-5, marks=pytest.mark.slow), ("float64", 1e-10)]
+)
 def test_pruning_preserves_the_function(config, supernet, edges, precision, tolerance):
   with jax.enable_x64(precision == "float64"):
     net, network, state, pruned, _, after, chunk = pruned_pair(config, supernet, edges)

@@ -52,7 +52,8 @@ def test_more_epochs_start_where_the_others_ended(before, tmp_path, ema):
   assert found["test_error"] < result["test_error"]
 
 
-@pytest.mark.parametrize("chunks", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("chunks", [0, 2])
 def test_a_run_that_was_killed_ends_with_the_same_bits_though_the_other_directory_is_gone(
   before, tmp_path, monkeypatch, capsys, chunks
 ):

@@ -236,6 +236,7 @@ def test_what_a_run_can_do_without_ends_none(config, tmp_path, monkeypatch, caps
   assert lfr_darts_jax.load(tmp_path).class_names == tuple("0123456789")
 
 
+@pytest.mark.slow
 def test_several_searches_need_no_tensorboard(config, tmp_path, monkeypatch):
   monkeypatch.setattr(tensorboard, "installed", lambda: False)
   config.plan.name, config.search.num_seeds = "darts", 2

@@ -149,7 +149,10 @@ def test_an_interrupted_search_continues_to_the_same_end(tiny, whole, tmp_path, 
 
 
 # The waits of an iteration: building, compiling, testing.
-@pytest.mark.parametrize("waits", [3, 4, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 5, 15))])
+@pytest.mark.parametrize(
+  "waits",
+  [4, pytest.param(3, marks=pytest.mark.slow), *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 5, 15))],
+)
 def test_a_search_that_was_stopped_while_it_waited_continues_to_the_same_end(tiny, whole, tmp_path, waits):
   genotype, workdir = whole
   tiny.checkpoint.interval = 1e6
@@ -173,6 +176,7 @@ def spoil(monkeypatch, times):
   monkeypatch.setattr(bilevel.SearchSteps, "run", spoiled)
 
 
+@pytest.mark.slow
 def test_numbers_that_go_wrong_once_are_left_behind(tiny, whole, tmp_path, monkeypatch, capsys):
   tiny.checkpoint.interval = 0.0
   spoil(monkeypatch, 1)

@@ -138,6 +138,7 @@ class FillAt(Preemption):
     super().maybe_stop(save, preempted)
 
 
+@pytest.mark.slow
 def test_a_training_whose_disk_was_full_ends_with_the_same_bits(tiny, tmp_path, small_disk):
   tiny.checkpoint.update(interval=0.0, keep=1)
   whole = training(tiny, tmp_path / "whole").run()
