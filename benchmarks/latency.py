@@ -79,7 +79,7 @@ def timed(config: ml_collections.ConfigDict, genotypes: Sequence[Genotype], batc
     calls.append(lambda compiled=compiled, variables=variables: jax.block_until_ready(compiled(variables, images)))
     print(f"compiled {i + 1} of {len(genotypes)} networks", file=sys.stderr)
   took: list[list[float]] = [[] for _ in calls]
-  for _ in range(rounds + 1):
+  for _ in range(rounds):
     for call, own in zip(calls, took, strict=True):
       warm = time.perf_counter() + WARM_SECONDS
       while time.perf_counter() < warm:
@@ -87,7 +87,7 @@ def timed(config: ml_collections.ConfigDict, genotypes: Sequence[Genotype], batc
       began = time.perf_counter()
       call()
       own.append(time.perf_counter() - began)
-  return [statistics.median(own[1:]) for own in took]
+  return [statistics.median(own) for own in took]
 
 
 def fit(rows: np.ndarray, seconds: np.ndarray) -> np.ndarray:

@@ -16,8 +16,7 @@ from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.fields import DARTS_OPERATIONS
 
-DARTS = DARTS_OPERATIONS
-WITHOUT_NONE = DARTS[1:]
+WITHOUT_NONE = DARTS_OPERATIONS[1:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +115,7 @@ SYSTEMS = {
   "mr_darts": System(
     "MR-DARTS: abstract",
     "windows of two states, both operations",
-    {"plan.window": 2, "search.operations": (*DARTS, "multi_conv_3x3_5x5", "multi_dil_conv_3x3_5x5")},
+    {"plan.window": 2, "search.operations": (*DARTS_OPERATIONS, "multi_conv_3x3_5x5", "multi_dil_conv_3x3_5x5")},
   ),
   "d_darts": System(
     "D-DARTS (Wang et al., 2021): equation",

@@ -73,22 +73,23 @@ def _text(default: Any, note: str, optional: bool = False) -> Field:
   return Field(default, str, allowed, lambda v: bool(plain(v)), note, optional)
 
 
-PENALTY_NAMES, RAMP_NAMES = ("beta", "zero_one", "polarization", "complexity"), ("constant", "linear")
-
-
-def _penalties(value: Any) -> bool:
+def _rows(value: Any, *checks: Callable[[Any], bool]) -> bool:
+  """Whether all rows are tuples with one entry for every check, which it passes."""
   return all(
-    isinstance(term, (tuple, list))
-    and len(term) == 3
-    and term[0] in PENALTY_NAMES
-    and type(term[1]) in (int, float)
-    and 0 <= term[1] <= 1e6
-    and term[2] in RAMP_NAMES
-    for term in value
+    isinstance(row, (tuple, list))
+    and len(row) == len(checks)
+    and all(check(entry) for check, entry in zip(checks, row, strict=True))
+    for row in value
   )
 
 
+PENALTY_NAMES, RAMP_NAMES = ("beta", "zero_one", "polarization", "complexity"), ("constant", "linear")
 UNITS = ("multiply_adds", "parameters", "latency")
+
+
+def _penalties(value: Any) -> bool:
+  weight = lambda v: type(v) in (int, float) and 0 <= v <= 1e6
+  return _rows(value, lambda v: v in PENALTY_NAMES, weight, lambda v: v in RAMP_NAMES)
 
 
 def _image_size(value: Any) -> bool:
@@ -103,22 +104,13 @@ def _class_weights(value: Any) -> bool:
 
 
 def _budget(value: Any) -> bool:
-  return all(
-    isinstance(term, (tuple, list))
-    and len(term) == 2
-    and term[0] in UNITS
-    and type(term[1]) in (int, float)
-    and 0 < term[1] < 1e18
-    for term in value
-  ) and len({term[0] for term in value}) == len(value)
+  limit = lambda v: type(v) in (int, float) and 0 < v < 1e18
+  return _rows(value, lambda v: v in UNITS, limit) and len({unit for unit, _ in value}) == len(value)
 
 
 def _sections(value: Any) -> bool:
-  whole = lambda v, high: type(v) is int and 1 <= v <= high
-  return len(value) >= 1 and all(
-    isinstance(s, (tuple, list)) and len(s) == 3 and whole(s[0], 32) and whole(s[1], 256) and s[2] in (1, 2)
-    for s in value
-  )
+  whole = lambda high: lambda v: type(v) is int and 1 <= v <= high
+  return len(value) >= 1 and _rows(value, whole(32), whole(256), lambda v: v in (1, 2))
 
 
 def _blocks(value: Any) -> bool:
@@ -127,15 +119,11 @@ def _blocks(value: Any) -> bool:
 
 
 def _rounds(value: Any) -> bool:
-  if not all(isinstance(r, (tuple, list)) and len(r) == 2 for r in value):
+  share, count = lambda v: type(v) is float and 0 < v < 1, lambda v: type(v) is int and v >= 2
+  if not _rows(value, share, count):
     return False
   shares, counts = [r[0] for r in value], [r[1] for r in value]
-  return (
-    all(type(s) is float and 0 < s < 1 for s in shares)
-    and list(shares) == sorted(shares)
-    and all(type(c) is int and c >= 2 for c in counts)
-    and list(counts) == sorted(counts, reverse=True)
-  )
+  return shares == sorted(shares) and counts == sorted(counts, reverse=True)
 
 
 # One row per field, however long: a table is read by its columns.

@@ -5,7 +5,6 @@ Baselines come from the same code as the method, so comparisons are fair.
 
 from collections.abc import Sequence
 import dataclasses
-from operator import eq, lt
 
 import ml_collections
 
@@ -254,14 +253,15 @@ def _chain_layered(config: ml_collections.ConfigDict) -> Plan:
   layers, by_section = spaces.layers(config), config.plan.unit == "section"
   names = tuple(f"l{i}" for i in range(len(layers)))
   units = [layer.section if by_section else i for i, layer in enumerate(layers)]
+  sections = [layer.section for layer in layers]
+  behind = lambda values, value: values.index(value) + values.count(value)
   stages, rounds, inherit = [], _rounds(config, ()), config.plan.inherit_weights
   for unit in dict.fromkeys(units):
-    settled, searched = (tuple(n for n, own in zip(names, units, strict=True) if of(own, unit)) for of in (lt, eq))
-    section = layers[len(settled)].section
+    first, last = units.index(unit), behind(units, unit)
     # Behind the first of a section, whose identity would change the resolution, an identity is as good as no layer.
-    absent = [n for n, own, layer in zip(names, units, layers, strict=True) if own > unit and layer.section == section]
-    layout = (*settled, *searched, *absent)
-    stages.append(Stage(layout, searched, rounds, None, settled, tuple(absent), inherit))
+    end = behind(sections, sections[first])
+    settled, searched, absent = names[:first], names[first:last], names[last:end]
+    stages.append(Stage(names[:end], searched, rounds, None, settled, absent, inherit))
   return _chain(config, names, stages)
 
 
