@@ -6,6 +6,7 @@ memory's bandwidth; plausibly that, and `LAUNCH_SECONDS` for each kernel. Tests,
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import itertools
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ import numpy as np
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import datasets
 from lfr_darts_jax.data.in_memory import ArrayDataset, EpochBatches
-from lfr_darts_jax.models.spaces import final_network
+from lfr_darts_jax.models.spaces import AnyNetwork, final_network
 from lfr_darts_jax.runtime import deviceless, distributed, hlo, target
 from lfr_darts_jax.runtime.distributed import REPLICATED, Devices
 from lfr_darts_jax.runtime.progress import duration
@@ -45,7 +46,7 @@ class Step(NamedTuple):
   """A program of a job.
 
   Attributes:
-    name: of the stage of the search, or "training".
+    name: of the cells that its stages of the search are for, or "training".
     runs: how often it runs in the job.
     warmup: of these, how often with the weights' phase alone, at the beginning.
     take: the step itself.
@@ -130,9 +131,25 @@ def steps(config: ml_collections.ConfigDict, devices: Devices, genotype: Genotyp
   images = TRAIN_IMAGES.get(config.data.name) or datasets.open_dataset(config).train_images
   if genotype is None:
     plan = plans.make(config)
-    for index in range(len(plan.stages)):
-      yield search_step(config, index, devices, images)
+    for alike in _alike(config, plan, devices, images):
+      step, names = search_step(config, alike[0], devices, images), ["+".join(plan.stages[i].searched) for i in alike]
+      yield step._replace(name=", ".join(names), runs=step.runs * len(alike), warmup=step.warmup * len(alike))
   yield train_step(config, genotype or _typical(config), devices, images)
+
+
+def _alike(config: ml_collections.ConfigDict, plan: plans.Plan, devices: Devices, images: int) -> list[range]:
+  """The stages of a search, those together that run one program."""
+  made = [_search_steps(config, plan, index, devices, images)[1] for index in range(len(plan.stages))]
+  first = [index for index in range(len(made)) if not index or not made[index - 1].runs_as(made[index])]
+  return [range(*ends) for ends in itertools.pairwise([*first, len(made)])]
+
+
+def _search_steps(
+  config: ml_collections.ConfigDict, plan: plans.Plan, index: int, devices: Devices, images: int
+) -> tuple[AnyNetwork, bilevel.SearchSteps]:
+  stage, total = plan.stages[index], plans.steps_per_stage(config, images)
+  network = supernet_of(config, stage, cells_at(config, plan, index))
+  return network, bilevel.SearchSteps(config, network, stage, total, _moments(config), devices)
 
 
 def _typical(config: ml_collections.ConfigDict) -> Genotype:
@@ -154,8 +171,7 @@ def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices,
   plan = plans.make(config)
   index = range(len(plan.stages))[index]
   stage, total = plan.stages[index], plans.steps_per_stage(config, images)
-  network = supernet_of(config, stage, cells_at(config, plan, index))
-  made = bilevel.SearchSteps(config, network, stage, total, _moments(config), devices)
+  network, made = _search_steps(config, plan, index, devices, images)
 
   def arguments(step: int) -> tuple[Any, Any]:
     cells, key = {cell.name: cell for cell in plan.cells}, jax.random.PRNGKey(0)

@@ -204,6 +204,17 @@ def test_a_penalty_moves_the_alphas_alone(x64, supernet, monkeypatch):
   np.testing.assert_allclose(added, 6 * net.alphas["n0"].operations, rtol=1e-9)
 
 
+def test_a_penalty_is_of_the_cells_that_are_searched(x64, supernet, monkeypatch):
+  net, seen = supernet(layout=("n0", "n1"), nodes=1, channels=2), []
+  monkeypatch.setitem(penalties.PENALTIES, "seen", lambda choice: seen.append(set(choice.mixtures)) or 0.0)
+  batch = Batch(net.images, net.labels, jax.random.PRNGKey(0))
+  for searched in (("n1",), ()):
+    objective = Objective(terms=(("seen", 1.0, "constant"),), searched=searched)
+    arguments = net.mask, net.params, net.alphas, net.batch_stats, batch
+    jax.eval_shape(lambda objective=objective, given=arguments: supernet_loss(net.network, objective, *given))
+  assert seen == [{"n1"}, {"n0", "n1"}]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [6, 7])
 def test_order_2_compiled_equals_order_2_operation_by_operation(x64, supernet, size):

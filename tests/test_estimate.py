@@ -6,6 +6,7 @@ import sys
 import jax
 import pytest
 
+from configs import mobile
 from lfr_darts_jax import estimate
 from lfr_darts_jax.runtime import distributed
 from lfr_darts_jax.search import plans
@@ -34,6 +35,15 @@ def test_the_programs_are_those_of_the_job(config):
   # Each begins where the alphas move.
   carry, batches = jax.eval_shape(lambda: found[0].arguments(3))
   assert carry.state.step.shape == () and batches.dataset.images.shape == (1437, 8, 8, 1)
+
+
+def test_stages_of_a_section_whose_alphas_never_move_are_one_program():
+  config = mobile.get_config("macro,laptop")
+  found, total = list(estimate.steps(config, distributed.first_device(), None)), plans.steps_per_stage(config, 50_000)
+  assert [step.name for step in found] == ["l0, l1", "l2, l3, l4", "l5, l6, l7", "training"]
+  assert [(step.runs, step.warmup) for step in found[:-1]] == [(count * total, count * total) for count in (2, 3, 3)]
+  config.search.gate, config.search.warmup_fraction = "softmax", 0.3
+  assert len(list(estimate.steps(config, distributed.first_device(), None))) == 9
 
 
 def test_cells_before_a_stage_are_derived_or_pruned(config):

@@ -55,6 +55,14 @@ def test_a_finished_run_shows_everything(finished):
   assert text.count('<img src="data:image/png') == len(re.findall(r"said <strong>", text)) > 5
 
 
+def test_of_alphas_that_never_move_nothing_is_told(tmp_path, monkeypatch):
+  config = runs.config()
+  config.search.warmup_fraction = 1.0
+  monkeypatch.setattr(runs, "config", lambda *_: config)
+  text = page.write(runs.write(tmp_path)).read_text()
+  assert "87.5 %" in text and ">entropy<" not in text and "mean entropy" not in text and "Alphas of" not in text
+
+
 def test_the_config_and_what_differs_from_the_default(finished):
   _, text = finished
   changed, whole = text.split("<summary>The whole config")

@@ -103,6 +103,7 @@ def _contents(run: Run) -> dict[str, Any]:
       for i, outcomes in enumerate(run.stage_results)
       for outcome in outcomes.values()
     ],
+    "alphas_move": any(stage.warmup < 1 for stage in run.plan.stages),
     "layers": run.config.space.name == spaces.MOBILE,
     "strengths": _strengths(run) if run.strengths else None,
     "iterations": _iterations(run),

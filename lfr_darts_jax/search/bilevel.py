@@ -189,6 +189,7 @@ class SearchSteps:
       relax=relaxation.make(search),
       terms=search.penalties,
       costs=costs,
+      searched=self._stage.searched,
       prices=self._prices,
       sample_weight_exponent=search.sample_weight_exponent,
       mean=self._devices.mean,

@@ -1,6 +1,6 @@
 """What a search step differentiates: the loss of a supernet on a batch, and what methods add to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -36,6 +36,7 @@ class Objective(NamedTuple):
     relax: from alphas to mixtures.
     terms: of the loss, see `penalties.total`.
     costs: see `penalties.Choice`.
+    searched: the cells that `terms` are of, since others have a choice that is made or is not due; empty for all.
     prices: of cost, None where it has none.
     sample_weight_exponent: see `losses.complexity_weights`; counts where alphas move.
     mean: over the devices that share a batch.
@@ -45,6 +46,7 @@ class Objective(NamedTuple):
   relax: Relaxation = relaxation.softmax
   terms: penalties.Named = ()
   costs: Mapping[str, Any] = {}
+  searched: Sequence[str] = ()
   prices: Prices | None = None
   sample_weight_exponent: float = 0.0
   mean: Callable[[Any], Any] = lambda value: value
@@ -95,7 +97,8 @@ def supernet_loss(
   if objective.sample_weight_exponent:
     weights = losses.complexity_weights(values, objective.sample_weight_exponent, objective.mean)
     loss = jnp.where(moment.training, loss, jnp.mean(weights * weighted))
-  choice = penalties.Choice(alphas, mixtures, mask, moment.progress, objective.costs)
+  own = lambda trees: {name: trees[name] for name in objective.searched or trees}
+  choice = penalties.Choice(own(alphas), own(mixtures), own(mask), moment.progress, objective.costs)
   accuracy = losses.accuracy(outputs.logits, batch.labels)
   loss += penalties.total(objective.terms, choice)
   if objective.prices is not None and price is not None:

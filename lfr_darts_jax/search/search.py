@@ -163,7 +163,7 @@ class Search:
     return position, state
 
   def _build(self, position: SearchPosition, save: Save | None) -> SearchState:
-    layers = len(self._stages.plan.stages[position.stage].present)
+    layers = len(self._stages.plan.stages[position.stage].layout)
     initial = functools.partial(self._stages.initial_state, position)
     return self._devices.replicate(self._session.wait(f"building a supernet of {layers} layers", initial, save))
 
