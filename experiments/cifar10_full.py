@@ -2,11 +2,12 @@
 
 python -m experiments.compare --study=experiments/cifar10_full.py --data-dir=DIR
 
-The same comparison as `cifar10_laptop.py`. It has not been run.
+The same comparisons as `cifar10_laptop.py`, and those under budgets of `budget_laptop.py`. It has not been run.
 """
 
 from configs import cifar10
-from experiments import cifar10_laptop
+from experiments import budget_laptop, cifar10_laptop
+from experiments.methods import budgeted
 from experiments.study import Group, Study
 
 
@@ -18,7 +19,11 @@ def get_study():
     name="cifar10_full",
     config=config,
     search_epochs=255,
-    groups=cifar10_laptop.GROUPS | {"pilot": Group(cifar10_laptop.PILOT, cifar10_laptop.HELD_OUT)},
+    groups=cifar10_laptop.GROUPS
+    | {
+      "pilot": Group(cifar10_laptop.PILOT, cifar10_laptop.HELD_OUT),
+      "within": Group(dict.fromkeys(budgeted(), budget_laptop.SEEDS)),
+    },
     ranking=cifar10_laptop.RANKING,
     noise=cifar10_laptop.NOISE,
   )

@@ -25,12 +25,14 @@ class Method:
     given: the genotype for a config and a seed, in place of a search.
     within: a method and a share: what the network may cost, of the multiply-adds that the method chose freely with the
       same seed.
+    search_of: GROUP/METHOD, whose search with the same seed is the same but for the budget.
   """
 
   meaning: str
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   given: Given | None = None
   within: tuple[str, float] | None = None
+  search_of: str | None = None
 
 
 def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
@@ -48,13 +50,14 @@ def random_genotype(config: ml_collections.ConfigDict, seed: int) -> Genotype:
 def budgeted() -> dict[str, Method]:
   """lfr_darts and darts within shares of what they choose freely, and chance within the same."""
   made = {}
-  for name, plan in (("lfr_darts", "lfr_darts"), ("darts", "darts")):
-    for share in (0.6, 0.8):
-      what, overrides, within = f"within {100 * share:.0f} % of what it chooses", {"plan.name": plan}, (name, share)
-      made[f"{name}_{100 * share:.0f}"] = Method(f"{name} {what}", overrides, within=within)
-      made[f"random_{name}_{100 * share:.0f}"] = Method(
-        f"chance in the space of {name}, {what}", overrides, random_genotype, within
-      )
+  # From shallow to deep a budget leaves cells open that are derived without one; in one supernet it changes nothing.
+  searches = ("lfr_darts", 0.6, None), ("lfr_darts", 0.8, "within/lfr_darts_60")
+  for name, share, search_of in (*searches, ("darts", 0.6, "main/darts"), ("darts", 0.8, "main/darts")):
+    what, overrides, within = f"within {100 * share:.0f} % of what it chooses", {"plan.name": name}, (name, share)
+    made[f"{name}_{100 * share:.0f}"] = Method(f"{name} {what}", overrides, None, within, search_of)
+    made[f"random_{name}_{100 * share:.0f}"] = Method(
+      f"chance in the space of {name}, {what}", overrides, random_genotype, within
+    )
   return made
 
 

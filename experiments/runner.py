@@ -1,5 +1,6 @@
 """Runs one job of a study, and puts what came of it into lines."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -11,6 +12,7 @@ from experiments import diagnostics
 from experiments.lines import Line
 from experiments.study import Job
 from lfr_darts_jax import pipeline
+from lfr_darts_jax.derive import derive
 from lfr_darts_jax.runtime import metrics, workdir as workdirs
 from lfr_darts_jax.search import multi_seed
 from lfr_darts_jax.search_space import formats
@@ -25,7 +27,10 @@ def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
   Raises:
     RunError, UsageError: as `pipeline.run`.
   """
-  folder = workdir / job.place
+  folder = searched = workdir / job.place
+  if job.search_of and multi_seed.read_summary(workdir / job.search_of):
+    searched = workdir / job.search_of
+    job = dataclasses.replace(job, genotype=derive(searched, job.config))
   # What one seed has compiled would make the searches of the next look cheaper than they are.
   jax.config.update("jax_enable_compilation_cache", False)
   memory = _search(job, folder)
@@ -33,7 +38,7 @@ def run(job: Job, workdir: pathlib.Path) -> tuple[Line, list[Line]]:
   # Programs of one job are of no use to the next, and a study has hundreds.
   jax.clear_caches()
   genotype = formats.load(folder / workdirs.GENOTYPE)
-  return _line(job, folder, result, genotype) | {"search_peak_bytes": memory}, diagnostics.course(job, folder)
+  return _line(job, searched, result, genotype) | {"search_peak_bytes": memory}, diagnostics.course(job, folder)
 
 
 def _search(job, folder) -> int | None:
@@ -51,15 +56,15 @@ def _search(job, folder) -> int | None:
   return common.peak_resident()
 
 
-def _line(job, folder, result, genotype) -> dict[str, Any]:
-  summary = multi_seed.read_summary(folder)
-  searched = [entry for entry in metrics.read(folder) if entry["phase"] == "search"]
-  updates = {entry["iteration"]: entry["step"] for entry in searched}  # The last of every stage.
+def _line(job, searched, result, genotype) -> dict[str, Any]:
+  summary = multi_seed.read_summary(searched)
+  entries = [entry for entry in metrics.read(searched) if entry["phase"] == "search"]
+  updates = {entry["iteration"]: entry["step"] for entry in entries}  # The last of every stage.
   return {
     "data": job.config.data.name,
     "method": job.method,
     "seed": job.seed,
-    "search_seconds": result["search_seconds"] or 0.0,
+    "search_seconds": summary.search_seconds if summary else 0.0,
     "update_seconds": summary.update_seconds if summary else 0.0,
     "updates": sum(updates.values()),
     "train_seconds": result["train_seconds"],

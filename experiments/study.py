@@ -84,6 +84,7 @@ class Job:
     config: of both.
     genotype: where none is to be searched.
     line: where the group that it is matched to has the very same network trained.
+    search_of: place of a job whose search is the same but for the budget.
   """
 
   group: str
@@ -92,6 +93,7 @@ class Job:
   config: ml_collections.ConfigDict
   genotype: Genotype | None
   line: Line | None = None
+  search_of: str | None = None
 
   @property
   def place(self) -> str:
@@ -149,13 +151,14 @@ def job(study: Study, name: str, method: str, seed: int, found: Mapping[str, Seq
   group = study.groups[name]
   config = method_config(study, method, seed, group.overrides)
   if not group.match:
-    given, within = METHODS[method].given, METHODS[method].within
+    given, within, search_of = METHODS[method].given, METHODS[method].within, METHODS[method].search_of
     if within:
       free = [li for li in found.get("main", ()) if (li["method"], li["seed"]) == (within[0], seed)]
       if not free:
         return None
       config.search.budget = (("multiply_adds", within[1] * free[0]["multiply_adds"]),)
-    return Job(name, method, seed, config, given(config, seed) if given else None)
+    genotype = given(config, seed) if given else None
+    return Job(name, method, seed, config, genotype, search_of=search_of and f"{search_of}/{seed}")
   parameters = target(found[group.match])
   line = next((own for own in found[group.match] if (own["method"], own["seed"]) == (method, seed)), None)
   if line is None or matches(line, parameters):

@@ -188,6 +188,7 @@ PHASES = ("search", "train")
 _TESTED = ("name", "dir", "labels", "image_key", "label_key", "loading", "workers", "test_view", "skip_bad_files")
 _SPLIT = ("split_seed", "train_split", "test_split", "validation_fraction")
 TEST_FIELDS = tuple(f"data.{name}" for name in (*_TESTED, *_SPLIT))
+BUDGET_FIELDS = ("search.budget", "search.costs", "network.")
 COST_FIELDS = ("space.", "data.image_size", "data.channels", "data.num_classes", "network.", "train.auxiliary_weight")
 
 

@@ -69,6 +69,10 @@ MODES = {
     ("genotype", "config"),
     schema.COST_FIELDS,
   ),
+  "derive": Mode(
+    "Prints the genotype that the workdir's finished search gives under another search.budget.",
+    fields=schema.BUDGET_FIELDS,
+  ),
   "estimate": Mode("Estimates time and memory of a run on --device.", ("genotype", "config", "device"), ("",)),
   "report": Mode("Writes the page of the workdir's run anew, at any time."),
   "draw": Mode("Draws the cells of --genotype, or of the workdir's.", ("genotype",)),
@@ -150,6 +154,10 @@ def main(argv: Sequence[str]) -> None:
     from lfr_darts_jax import export
 
     print(*export.export(workdir, _OUTPUT.value), sep="\n")
+  elif mode == "derive":
+    from lfr_darts_jax import derive
+
+    print(derive.derive(workdir, config).to_json(), end="")
   elif mode == "report":
     print(page.write(workdir))
   else:

@@ -337,7 +337,7 @@ class _Job:
       found = job.run()
       session.stop_clock()
       self._metrics.flush()  # What follows reads them, and no genotype may be ahead of them.
-      broadcast_from_primary(lambda: self._write_summary(session))
+      broadcast_from_primary(lambda: self._write_summary(session, job.strengths))
       self._write_genotype(found)
       rows = {"search": duration(session.clock.seconds), **_signs(self._findings()), "page": self._write_page()}
       self._progress.say(_table(rows))
@@ -346,11 +346,11 @@ class _Job:
   def _session(self, folder: str) -> Session:
     return Session(self._config, self._workdir, folder, self._metrics, self._progress, self._preemption)
 
-  def _write_summary(self, session: Session) -> None:
+  def _write_summary(self, session: Session, strengths: Mapping[str, Any]) -> None:
     entries = metrics.read(self._workdir)
     accuracy = next(e["validation_accuracy"] for e in reversed(entries) if "validation_accuracy" in e)
     seconds = session.clock.seconds, session.clock.step_seconds
-    summary = multi_seed.Summary(*seconds, accuracy, diagnostics.latest(entries))
+    summary = multi_seed.Summary(*seconds, accuracy, diagnostics.latest(entries), dict(strengths))
     paths.make_folder(self._workdir / workdirs.SEARCH)  # A short search saved nothing in it.
     paths.write_atomically(self._workdir / workdirs.SEARCH_SUMMARY, json_io.dumps(summary))
 

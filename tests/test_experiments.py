@@ -230,6 +230,20 @@ def test_a_budget_is_a_share_of_what_was_chosen_freely(study):
   assert pipeline.describe(study.config, drawn.genotype)["multiply_adds"] <= 0.6 * 1.8 * cost
 
 
+@pytest.mark.slow
+def test_a_budget_needs_no_search_of_its_own(study, tmp_path):
+  groups = {"main": Group({"darts": 1}), "within": Group({"darts_80": 1})}
+  study = dataclasses.replace(study, groups=groups)
+  (job,) = studies.jobs(study, "main", {})
+  free, _ = compare.runner.run(job, tmp_path / "runs")
+  (job,) = studies.jobs(study, "within", {"main": [free]})
+  taken, course = compare.runner.run(job, tmp_path / "runs")
+  assert course == [] and taken["search_seconds"] == free["search_seconds"] and taken["updates"] == free["updates"]
+  assert taken["multiply_adds"] <= 0.8 * free["multiply_adds"]
+  searched, course = compare.runner.run(job, tmp_path / "elsewhere")  # Where the other's search is not.
+  assert course and all(searched[key] == taken[key] for key in ("genotype", "test_error", "multiply_adds"))
+
+
 def test_the_mechanisms_of_methods():
   more = {"updates": 30, "search_peak_bytes": 2**21}
   course = {"method": "gdas", "entropy": [1.0, 0.5]}

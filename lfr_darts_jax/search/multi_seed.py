@@ -123,12 +123,14 @@ class Summary(msgspec.Struct):
     update_seconds: of these, the seconds of steps alone.
     validation_accuracy: of the last supernet, from 0 to 1.
     collapse: signs of it.
+    strengths: see `state.SearchPosition`; empty where an earlier version searched.
   """
 
   search_seconds: Number
   update_seconds: Number
   validation_accuracy: Number
   collapse: list[Finding]
+  strengths: dict[str, tuple[tuple[float, ...], ...]] = {}
 
 
 def read_summary(workdir: Path) -> Summary | None:

@@ -147,11 +147,12 @@ class Pruner:
     return {name: best(rows) for name, rows in mixtures.items()}
 
   def strengths(self, position: SearchPosition, state: SearchState) -> dict[str, np.ndarray]:
-    """Per cell that the position's stage searches, how strong its candidates are, `[edges, operations]`."""
+    """Per cell that the position's stage searches `[edges, operations]`: how strong candidates are, 0 for others."""
     rng = np.random.default_rng([self._config.seed, 3, position.stage, position.rounds])
     rule = RULES[self._config.prune.rule]
-    mixtures, searched = self.mixtures(state), sorted(self._plan.stages[position.stage].searched)
-    return {name: rule.strengths(mixtures[name], rng) for name in searched}
+    mixtures, left = self.mixtures(state), {cell.name: cell.mask(self._operations) for cell in position.cells}
+    searched = sorted(self._plan.stages[position.stage].searched)
+    return {name: rule.strengths(mixtures[name], rng) * left[name] for name in searched}
 
   def prune(self, position: SearchPosition, state: SearchState, count: int) -> dict[str, CellSpec]:
     """The searched cells with at most `count` operations per edge."""
@@ -177,10 +178,7 @@ class Pruner:
     }
 
   def remember(self, position: SearchPosition, state: SearchState) -> SearchPosition:
-    """The position with the strengths of its stage's cells, where their choice falls at the end of the search."""
-    keep = self._plan.stages[position.stage].keep
-    if keep is not None and (keep > 1 or not self._budget):
-      return position
+    """The position with the strengths of its stage's cells."""
     found = {name: tuple(map(tuple, rows.tolist())) for name, rows in self.strengths(position, state).items()}
     return dataclasses.replace(position, strengths=position.strengths | found)
 
@@ -190,4 +188,4 @@ class Pruner:
     if self._budget:
       return self._budget.derive(strengths)
     chosen = self._derived(position, strengths)
-    return tuple(chosen.get(cell.name, cell) for cell in position.cells)
+    return tuple(cell if cell.derived else chosen.get(cell.name, cell) for cell in position.cells)

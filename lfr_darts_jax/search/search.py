@@ -30,7 +30,7 @@ class Search:
   """One search in one work directory.
 
   Attributes:
-    strengths: after `run`, `[edges][operations]` of every cell whose choice fell at the end.
+    strengths: after `run`, see `SearchPosition`.
   """
 
   def __init__(

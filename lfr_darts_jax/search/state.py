@@ -72,7 +72,7 @@ class SearchPosition:
     cells: every cell's candidates that are left.
     built: every cell's candidates in the supernet; more where a round of pruning needs no other supernet.
     rounds: of pruning that are done in this stage.
-    strengths: `[edges][operations]` of every cell whose choice falls at the end of the search, once it was searched.
+    strengths: `[edges][operations]` of every cell that was searched, as its last stage left them or as measured since.
   """
 
   stage: int
