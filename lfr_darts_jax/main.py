@@ -71,7 +71,8 @@ MODES = {
   ),
   "derive": Mode(
     "Prints the genotype that the workdir's finished search gives under another search.budget.",
-    fields=schema.BUDGET_FIELDS,
+    ("output",),
+    schema.BUDGET_FIELDS,
   ),
   "estimate": Mode("Estimates time and memory of a run on --device.", ("genotype", "config", "device"), ("",)),
   "report": Mode("Writes the page of the workdir's run anew, at any time."),
@@ -94,7 +95,9 @@ _IMAGES = flags.DEFINE_string(
   "images", None, "What --mode=predict classifies: an image, a folder, or a quoted pattern such as 'scans/**/*.png'."
 )
 _OUTPUT = flags.DEFINE_string(
-  "output", None, "Where to: --mode=predict's FILE.csv or FILE.jsonl, or the folder of --mode=export."
+  "output",
+  None,
+  "Where to: --mode=predict's FILE.csv or FILE.jsonl, the FILE of --mode=derive, or the folder of --mode=export.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Join the processes of this TPU pod, Slurm, Kubernetes or Open MPI job."
@@ -157,7 +160,12 @@ def main(argv: Sequence[str]) -> None:
   elif mode == "derive":
     from lfr_darts_jax import derive
 
-    print(derive.derive(workdir, config).to_json(), end="")
+    text = derive.derive(workdir, config).to_json()
+    if _OUTPUT.value is None:
+      print(text, end="")
+    else:
+      paths.make_folder(paths.path(_OUTPUT.value).parent)
+      paths.write_atomically(paths.path(_OUTPUT.value), text)
   elif mode == "report":
     print(page.write(workdir))
   else:

@@ -86,6 +86,9 @@ def test_the_mode_prints_a_genotype_or_one_line(free, tmp_path):
   done = call(f"--workdir={workdir}", f"--config.search.budget=(('multiply_adds', {limit}),)")
   assert (done.returncode, done.stderr) == (0, "")
   assert done.stdout == derive(workdir, within(config, limit)).to_json()
+  done = call(f"--workdir={workdir}", f"--output={tmp_path / 'new' / 'genotype.json'}")
+  assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+  assert (tmp_path / "new" / "genotype.json").read_text() == (workdir / "genotype.json").read_text()
   for flags, said in (
     ([f"--workdir={tmp_path}"], "holds no finished search"),
     ([f"--workdir={workdir}", "--config.search.epochs=2"], "config.search.epochs: --mode=derive does not use it"),
