@@ -300,7 +300,7 @@ def test_an_additive_model_of_losses_by_hand():
   "plan",
   [pytest.param("lfr_darts", marks=pytest.mark.slow), pytest.param("joint", marks=pytest.mark.slow), "per_section"],
 )
-def test_a_run_with_a_budget_from_images_to_a_page(tmp_path, plan):
+def test_a_run_with_a_budget_from_images_to_a_page(tmp_path, plan, capsys):
   limit = 8_000
   config = small(
     **{
@@ -314,6 +314,7 @@ def test_a_run_with_a_budget_from_images_to_a_page(tmp_path, plan):
   assert result["multiply_adds"] <= limit
   genotype = formats.load(tmp_path / "genotype.json")
   assert len(genotype.cells) == 3
+  assert f"chosen: {' '.join(cell.candidates[0][0] for cell in genotype.cells)}\n" in capsys.readouterr().out
   if plan == "per_section":
     assert genotype.cells[1].candidates == genotype.cells[2].candidates
   assert "chain" in " ".join(path.name for path in (tmp_path / "report" / "cells").iterdir())

@@ -9,6 +9,7 @@ from lfr_darts_jax import pipeline
 from lfr_darts_jax.derive import derive
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.search_space import formats
 from tests.conftest import tiny_config
 from tests.test_chain import small
 
@@ -51,11 +52,16 @@ def test_a_budget_is_kept_by_the_strongest_network(free):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [tiny_config(), small(**{"search.measured_batches": 4})], ids=["cells", "chain"])
-def test_it_is_what_a_search_under_that_budget_finds(tmp_path, config):
+def test_it_is_what_a_search_under_that_budget_finds(tmp_path, config, capsys):
   limits = (8_000, 20_000) if config.space.name == "mobile" else (100_000, 150_000)
   found = [pipeline.search(within(config, limit), tmp_path / str(limit)) for limit in limits]
   assert [derive(tmp_path / str(limits[0]), within(config, limit)) for limit in limits] == found
   assert found[0] != found[1]
+  said = capsys.readouterr().out
+  if config.space.name == "mobile":
+    assert "l0: weights trained\n" in said and "entropy" not in said  # Its alphas never move.
+  else:
+    assert formats.parse(said) == found[1]  # What the stages ended with is told too, and is not what was chosen.
 
 
 def test_what_holds_no_strengths_is_refused(free, tmp_path):

@@ -18,6 +18,7 @@ from lfr_darts_jax.search.relaxation import entropy
 from lfr_darts_jax.search.state import SearchPosition, SearchState
 from lfr_darts_jax.search_space import spaces
 from lfr_darts_jax.search_space.cell_spec import LAYER, CellSpec
+from lfr_darts_jax.search_space.genotype import Genotype
 from lfr_darts_jax.search_space.operation_names import SKIP_CONNECT
 
 SNAPSHOTS = 100  # Of the alphas in a stage, about; enough to draw their course.
@@ -125,7 +126,7 @@ class SearchLogger:
       accuracy: of the supernet on the images that move the alphas, from 0 to 1; None where it was not tested.
     """
     values: dict[str, Any] = {} if accuracy is None else {"validation_accuracy": accuracy}
-    lines = []
+    lines, stage = [], self._plan.stages[position.stage]
     mixtures = self._pruner.mixtures(state)
     for cell in reduced:
       uncertainty = float(entropy(jnp.asarray(mixtures[cell.name])).mean())
@@ -134,7 +135,9 @@ class SearchLogger:
         **_candidates([cell]),
         f"{OUTCOME}{cell.name}": uncertainty,
       }
-      told = [str(cell), f"entropy {uncertainty:.3f}"]
+      # Of alphas that never move nothing is told, unless they are what the cell is derived by.
+      decides = stage.keep is not None or stage.moves(self._total)
+      told = [str(cell), f"entropy {uncertainty:.3f}"] if decides else [f"{cell.name}: weights trained"]
       if cell.kind != LAYER:
         values[f"skip_connects/{cell.name}"] = cell.count(SKIP_CONNECT)
         told.append(f"{cell.count(SKIP_CONNECT)} skip_connects")
@@ -151,6 +154,12 @@ class SearchLogger:
     for name, (row,) in position.strengths.items():
       told = ", ".join(f"{operation} {strength:.3f}" for operation, strength in zip(operations, row, strict=True))
       self._session.progress.say(f"{name}: strengths by loss: {told}")
+
+  def chosen(self, genotype: Genotype) -> None:
+    """Says the network of a search whose choice fell at its end."""
+    layers = [cell.candidates[0][0] for cell in genotype.cells if cell.kind == LAYER]
+    cells = "\n".join(map(str, genotype.cells))
+    self._session.progress.say(f"chosen: {' '.join(layers)}" if layers else f"chosen:\n{cells}")
 
   def _diagnose(
     self, position: SearchPosition, state: SearchState, ended: bool = False, lines: Sequence[str] = ()

@@ -88,7 +88,10 @@ class Search:
         position, state = self._begin(self._session.go_back(error, phase, self._shapes))
         state = reshuffle(state, self._session.clock.retries)
     self.strengths = position.strengths
-    return self._stages.plan.genotype(self._pruner.choose(position))
+    genotype = self._stages.plan.genotype(self._pruner.choose(position))
+    if self._stages.budget or self._stages.plan.stages[-1].keep is None:
+      self._logger.chosen(genotype)
+    return genotype
 
   def _optimise(self, position: SearchPosition, state: SearchState) -> At:
     """The steps of a stage, in chunks, and its rounds of pruning, from wherever it stands."""
