@@ -4,6 +4,7 @@ import numpy as np
 
 from lfr_darts_jax.data import augment
 from lfr_darts_jax.data.in_memory import ArrayDataset, InMemoryChunk
+from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import WHOLE_BATCH
 
 
@@ -25,6 +26,18 @@ def test_crops_are_windows_of_the_padded_image(config):
   windows = {padded[i : i + 4, j : j + 4].tobytes() for i in range(5) for j in range(5)}
   seen = {np.asarray(image).tobytes() for image in augment.crop_and_flip(images, jax.random.key(0), config)}
   assert seen == windows
+
+
+def test_crops_for_a_tpu_are_the_same(config):
+  config.data.update(crop_padding=3, flip="none")
+  images = jnp.array(np.random.default_rng(0).integers(0, 256, (40, 5, 7, 3)), jnp.uint8)
+  crop = lambda: jax.jit(lambda key: augment.crop_and_flip(images, key, config)).lower(jax.random.key(1))
+  expected = crop().compile()(jax.random.key(1))
+  with target.compiling_for("tpu"):
+    lowered = crop()
+    np.testing.assert_array_equal(lowered.compile()(jax.random.key(1)), expected)
+  # A gather of windows is a loop over the images there.
+  assert "gather" in crop().as_text() and "gather" not in lowered.as_text()
 
 
 def test_rectangles_keep_their_shape(config):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import WHOLE_BATCH, BatchSharding
 
 VALUES = 256  # Of a uint8.
@@ -58,19 +59,30 @@ def crop_and_flip(
     flips: bool `[batch / shards]`, see `alternating_flips`; None to draw them.
   """
   crop_key, flip_key = jax.random.split(key)
-  height, width, channels = images.shape[1:]
   batch = len(images) * sharding.shards
   pad = config.data.crop_padding
   if pad:
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     corners = sharding.local_shard(jax.random.randint(crop_key, (batch, 2), 0, 2 * pad + 1))
-    crop = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
-    images = jax.vmap(crop)(padded, corners)
+    images = _windows(padded, corners, images.shape[1:3])
   if config.data.flip == "random":
     flips = sharding.local_shard(jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1)))
   if flips is not None:
     images = jnp.where(flips.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
   return images
+
+
+def _windows(images: jax.Array, corners: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """A window of every image, uint8, from its own corner `[batch, 2]` on."""
+  if target.platform() != "tpu":
+    window = lambda image, corner: jax.lax.dynamic_slice(image, (*corner, 0), (*size, image.shape[-1]))
+    return jax.vmap(window)(images, corners)
+  # There XLA makes of it a loop over the images. Matrices that select rows and columns are as exact: in every sum one
+  # term is not zero, and bfloat16 has all integers up to 256.
+  rows, columns = (
+    jax.nn.one_hot(corners[:, i, None] + jnp.arange(size[i]), images.shape[i + 1], dtype=jnp.bfloat16) for i in (0, 1)
+  )
+  return jnp.einsum("bhy,bwx,byxc->bhwc", rows, columns, images.astype(jnp.bfloat16)).astype(images.dtype)
 
 
 def alternating_flips(indices: jax.Array, epoch: jax.Array, seed: int) -> jax.Array:
