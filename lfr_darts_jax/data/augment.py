@@ -72,8 +72,8 @@ def crop_and_flip(
   return images
 
 
-def _windows(images: jax.Array, corners: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """A window of every image, uint8, from its own corner `[batch, 2]` on."""
+def _windows(images: jax.Array, corners: jax.Array, size: tuple[int, ...]) -> jax.Array:
+  """A window of every image, uint8, of a size (height, width), from its own corner `[batch, 2]` on."""
   if target.platform() != "tpu":
     window = lambda image, corner: jax.lax.dynamic_slice(image, (*corner, 0), (*size, image.shape[-1]))
     return jax.vmap(window)(images, corners)
