@@ -12,9 +12,9 @@ from experiments import diagnostics
 from experiments.lines import Line
 from experiments.study import Job
 from lfr_darts_jax import pipeline
-from lfr_darts_jax.derive import derive
 from lfr_darts_jax.runtime import metrics, workdir as workdirs
 from lfr_darts_jax.search import multi_seed
+from lfr_darts_jax.search.derive import derive
 from lfr_darts_jax.search_space import formats
 
 

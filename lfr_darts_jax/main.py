@@ -70,9 +70,7 @@ MODES = {
     schema.COST_FIELDS,
   ),
   "derive": Mode(
-    "Prints the genotype that the workdir's finished search gives under another search.budget.",
-    ("output",),
-    schema.BUDGET_FIELDS,
+    "Prints what the workdir's search gives under another search.budget.", ("output",), schema.BUDGET_FIELDS
   ),
   "estimate": Mode("Estimates time and memory of a run on --device.", ("genotype", "config", "device"), ("",)),
   "report": Mode("Writes the page of the workdir's run anew, at any time."),
@@ -158,7 +156,7 @@ def main(argv: Sequence[str]) -> None:
 
     print(*export.export(workdir, _OUTPUT.value), sep="\n")
   elif mode == "derive":
-    from lfr_darts_jax import derive
+    from lfr_darts_jax.search import derive
 
     text = derive.derive(workdir, config).to_json()
     if _OUTPUT.value is None:

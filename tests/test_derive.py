@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from lfr_darts_jax import pipeline
-from lfr_darts_jax.derive import derive
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.runtime import workdir as workdirs
+from lfr_darts_jax.search.derive import derive
 from lfr_darts_jax.search_space import formats
 from tests.conftest import tiny_config
 from tests.test_chain import small

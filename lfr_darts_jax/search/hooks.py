@@ -156,7 +156,9 @@ class SearchLogger:
       self._session.progress.say(f"{name}: strengths by loss: {told}")
 
   def chosen(self, genotype: Genotype) -> None:
-    """Says the network of a search whose choice fell at its end."""
+    """Says the network where its choice fell at the end of the search, and no stage has told it."""
+    if self._plan.stages[-1].keep is not None and not self._config.search.budget:
+      return
     layers = [cell.candidates[0][0] for cell in genotype.cells if cell.kind == LAYER]
     cells = "\n".join(map(str, genotype.cells))
     self._session.progress.say(f"chosen: {' '.join(layers)}" if layers else f"chosen:\n{cells}")

@@ -167,6 +167,11 @@ class Pruner:
     """The searched cells as they would be derived now."""
     return self._derived(position, self.strengths(position, state))
 
+  def reduce(self, position: SearchPosition, state: SearchState) -> dict[str, CellSpec]:
+    """The searched cells as their stage leaves them: with the operations per edge that it keeps, or derived."""
+    keep = self._plan.stages[position.stage].keep
+    return self.prune(position, state, keep) if keep and keep > 1 else self.derive(position, state)
+
   def _derived(self, position: SearchPosition, strengths: Mapping[str, np.ndarray]) -> dict[str, CellSpec]:
     cap, threshold = self._plan.max_skip_connects, self._config.prune.edge_threshold
     return {

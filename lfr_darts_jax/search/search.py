@@ -89,8 +89,7 @@ class Search:
         state = reshuffle(state, self._session.clock.retries)
     self.strengths = position.strengths
     genotype = self._stages.plan.genotype(self._pruner.choose(position))
-    if self._stages.budget or self._stages.plan.stages[-1].keep is None:
-      self._logger.chosen(genotype)
+    self._logger.chosen(genotype)
     return genotype
 
   def _optimise(self, position: SearchPosition, state: SearchState) -> At:
@@ -130,10 +129,7 @@ class Search:
     if last or stage.moves(self._stages.total):  # Else it would test what is not chosen yet.
       test = functools.partial(self._stages.validate, position, state, self._pruner.tested(state))
       accuracy = self._session.wait("testing the supernet on the validation images", test, save)
-    if stage.keep is None or stage.keep == 1:
-      reduced = self._pruner.derive(position, state)
-    else:
-      reduced = self._pruner.prune(position, state, stage.keep)
+    reduced = self._pruner.reduce(position, state)
     self._logger.outcome(position, state, list(reduced.values()), accuracy)
     position = self._pruner.remember(position, state)
     if self._measured and last:
