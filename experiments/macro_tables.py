@@ -16,6 +16,7 @@ from lfr_darts_jax.runtime.paths import write_atomically
 
 REPEATED = ("00000000", "11111111", "22222222")
 OTHERS = ("joint", "per_section")
+PANELS_PER_ROW = 3
 
 
 def write(results: pathlib.Path, table: Table) -> list[pathlib.Path]:
@@ -152,9 +153,13 @@ def _differences(own: Sequence[Line], table: Table) -> list[tuple[str, ...]]:
 def spending(own: Sequence[Line]) -> Figure:
   """Of every method the share of seeds that choose each block, by layer, under 60 M multiply-adds."""
   methods = _methods(own)
-  figure = Figure(figsize=(3.2 * len(methods), 2.6), layout="constrained")
-  panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)
-  for axes, (method, several) in zip(panels.flat, methods.items(), strict=True):
+  columns = min(len(methods), PANELS_PER_ROW)
+  rows = -(-len(methods) // columns)
+  figure = Figure(figsize=(3.2 * columns, 2.2 * rows + 0.4), layout="constrained")
+  panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+  for axes in panels.flat[len(methods) :]:
+    axes.axis("off")
+  for axes, (method, several) in zip(panels.flat, methods.items(), strict=False):
     chosen = np.array([[int(digit) for digit in line["found"]["60M"]] for line in several])
     bottom = np.zeros(8)
     for digit, colour, label in ((2, "#0072B2", "mb6_k5"), (1, "#56B4E9", "mb3_k3"), (0, "#dddddd", "identity")):
