@@ -19,7 +19,7 @@ import numpy as np
 from lfr_darts_jax import config as schema
 from lfr_darts_jax.data import datasets
 from lfr_darts_jax.data.in_memory import ArrayDataset, EpochBatches
-from lfr_darts_jax.models.spaces import AnyNetwork, final_network
+from lfr_darts_jax.models.spaces import final_network
 from lfr_darts_jax.runtime import deviceless, distributed, hlo, target
 from lfr_darts_jax.runtime.distributed import REPLICATED, Devices
 from lfr_darts_jax.runtime.progress import duration
@@ -52,6 +52,7 @@ class Step(NamedTuple):
     take: the step itself.
     following: from what that gives to the carry that the next step starts from.
     arguments: from the number of a step to its arguments, of which `lower` needs the shapes alone.
+    program: equal for stages that share a compiled step.
   """
 
   name: str
@@ -60,6 +61,7 @@ class Step(NamedTuple):
   take: Callable[..., Any]
   following: Callable[[Any], Any]
   arguments: Callable[[int], tuple[Any, Any]]
+  program: Any = None
 
 
 def estimate(config: ml_collections.ConfigDict, device: str, genotype: Genotype | None = None) -> dict[str, Any]:
@@ -131,25 +133,12 @@ def steps(config: ml_collections.ConfigDict, devices: Devices, genotype: Genotyp
   images = TRAIN_IMAGES.get(config.data.name) or datasets.open_dataset(config).train_images
   if genotype is None:
     plan = plans.make(config)
-    for alike in _alike(config, plan, devices, images):
-      step, names = search_step(config, alike[0], devices, images), ["+".join(plan.stages[i].searched) for i in alike]
-      yield step._replace(name=", ".join(names), runs=step.runs * len(alike), warmup=step.warmup * len(alike))
+    every = (search_step(config, index, devices, images) for index in range(len(plan.stages)))
+    for _, together in itertools.groupby(every, key=lambda step: step.program):
+      same = list(together)
+      runs, warmup = sum(step.runs for step in same), sum(step.warmup for step in same)
+      yield same[0]._replace(name=", ".join(step.name for step in same), runs=runs, warmup=warmup)
   yield train_step(config, genotype or _typical(config), devices, images)
-
-
-def _alike(config: ml_collections.ConfigDict, plan: plans.Plan, devices: Devices, images: int) -> list[range]:
-  """The stages of a search, those together that run one program."""
-  made = [_search_steps(config, plan, index, devices, images)[1] for index in range(len(plan.stages))]
-  first = [index for index in range(len(made)) if not index or not made[index - 1].runs_as(made[index])]
-  return [range(*ends) for ends in itertools.pairwise([*first, len(made)])]
-
-
-def _search_steps(
-  config: ml_collections.ConfigDict, plan: plans.Plan, index: int, devices: Devices, images: int
-) -> tuple[AnyNetwork, bilevel.SearchSteps]:
-  stage, total = plan.stages[index], plans.steps_per_stage(config, images)
-  network = supernet_of(config, stage, cells_at(config, plan, index))
-  return network, bilevel.SearchSteps(config, network, stage, total, _moments(config), devices)
 
 
 def _typical(config: ml_collections.ConfigDict) -> Genotype:
@@ -171,7 +160,8 @@ def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices,
   plan = plans.make(config)
   index = range(len(plan.stages))[index]
   stage, total = plan.stages[index], plans.steps_per_stage(config, images)
-  network, made = _search_steps(config, plan, index, devices, images)
+  network = supernet_of(config, stage, cells_at(config, plan, index))
+  made = bilevel.SearchSteps(config, network, stage, total, _moments(config), devices)
 
   def arguments(step: int) -> tuple[Any, Any]:
     cells, key = {cell.name: cell for cell in plan.cells}, jax.random.PRNGKey(0)
@@ -184,7 +174,7 @@ def search_step(config: ml_collections.ConfigDict, index: int, devices: Devices,
     return carry, _batches(config, 2, int(images * config.data.search_fraction) // 2, images)
 
   name, warmup = "+".join(stage.searched), stage.warmup_steps(total)
-  return Step(name, total, warmup, made.search_step, lambda carry: carry, arguments)
+  return Step(name, total, warmup, made.search_step, lambda carry: carry, arguments, (stage.program(total), network))
 
 
 def train_step(config: ml_collections.ConfigDict, genotype: Genotype, devices: Devices, images: int) -> Step:

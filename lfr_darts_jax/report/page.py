@@ -83,7 +83,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _contents(run: Run) -> dict[str, Any]:
-  name = run.config.data.name
+  name, alphas_move = run.config.data.name, any(stage.warmup < 1 for stage in run.plan.stages)
   tested = f", {run.result.test_error:.2f} % test error" if run.result else ""
   fields = _fields(run)
   return {
@@ -103,10 +103,10 @@ def _contents(run: Run) -> dict[str, Any]:
       for i, outcomes in enumerate(run.stage_results)
       for outcome in outcomes.values()
     ],
-    "alphas_move": any(stage.warmup < 1 for stage in run.plan.stages),
+    "alphas_move": alphas_move,
     "layers": run.config.space.name == spaces.MOBILE,
     "strengths": _strengths(run) if run.strengths else None,
-    "iterations": _iterations(run),
+    "iterations": _iterations(run) if alphas_move else [],
     "curves": _curves(run),
     "result": run.result,
     "pairs": confused_pairs(run.result) if run.result else [],
@@ -176,7 +176,7 @@ def _iterations(run: Run) -> list[dict[str, Any]]:
   for i, histories in enumerate(run.histories):
     drawn = []
     for name, history in histories.items():
-      if not len(history.steps) or run.plan.stages[i].warmup >= 1:  # Alphas that never move make no picture.
+      if not len(history.steps):
         continue
       rounds = ", ".join(f"to {keep} after step {step}" for step, keep in history.prunings)
       caption = f"Softmax of the alphas on every edge of {name} over the steps."

@@ -187,6 +187,11 @@ def groups(cell: CellSpec, strengths: np.ndarray, operations: Sequence[str], cos
   return made
 
 
+def make(config: ml_collections.ConfigDict, plan: Plan) -> "Budget | None":
+  """What `search.budget` allows a network of a plan to cost, None where that is anything; raises as `Budget`."""
+  return Budget(config, plan) if config.search.budget else None
+
+
 class Budget:
   """What a network of a plan may cost.
 

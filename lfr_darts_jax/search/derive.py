@@ -9,8 +9,7 @@ from lfr_darts_jax import config as schema
 from lfr_darts_jax.errors import UsageError
 from lfr_darts_jax.runtime import paths, workdir as workdirs
 from lfr_darts_jax.runtime.paths import Path
-from lfr_darts_jax.search import multi_seed, plans
-from lfr_darts_jax.search.budget import Budget
+from lfr_darts_jax.search import budget, multi_seed, plans
 from lfr_darts_jax.search.pruning import Pruner
 from lfr_darts_jax.search.state import SearchPosition
 from lfr_darts_jax.search_space import spaces
@@ -44,7 +43,7 @@ def derive(workdir: str | Path, config: ml_collections.ConfigDict | None = None)
     )
   left = tuple(_left(cell, summary.strengths[cell.name], operations) for cell in plan.cells)
   position = SearchPosition(len(plan.stages), left, plan.cells, strengths=summary.strengths)
-  return plan.genotype(Pruner(config, plan, Budget(config, plan) if config.search.budget else None).choose(position))
+  return plan.genotype(Pruner(config, plan, budget.make(config, plan)).choose(position))
 
 
 def _left(cell: CellSpec, strengths: Sequence[Sequence[float]], operations: Sequence[str]) -> CellSpec:

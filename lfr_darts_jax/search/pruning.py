@@ -192,5 +192,6 @@ class Pruner:
     strengths = {name: np.array(rows) for name, rows in position.strengths.items()}
     if self._budget:
       return self._budget.derive(strengths)
-    chosen = self._derived(position, strengths)
-    return tuple(cell if cell.derived else chosen.get(cell.name, cell) for cell in position.cells)
+    undecided = {cell.name for cell in position.cells if not cell.derived}
+    chosen = self._derived(position, {name: rows for name, rows in strengths.items() if name in undecided})
+    return tuple(chosen.get(cell.name, cell) for cell in position.cells)

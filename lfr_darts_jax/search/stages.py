@@ -12,9 +12,8 @@ from lfr_darts_jax.data import datasets, input_pipeline
 from lfr_darts_jax.models.spaces import AnyNetwork, supernet
 from lfr_darts_jax.runtime import target
 from lfr_darts_jax.runtime.distributed import Devices
-from lfr_darts_jax.search import growth, measured, plans, price, relaxation
+from lfr_darts_jax.search import budget, growth, measured, plans, price, relaxation
 from lfr_darts_jax.search.bilevel import SearchSteps
-from lfr_darts_jax.search.budget import Budget
 from lfr_darts_jax.search.state import Alphas, SearchPosition, SearchState, mask_of
 from lfr_darts_jax.search_space import spaces
 from lfr_darts_jax.search_space.cell_spec import CellSpec
@@ -58,7 +57,7 @@ class Stages:
     """
     self._config, self._devices = config, devices
     self.plan = plans.make(config)
-    self.budget = Budget(config, self.plan) if config.search.budget else None
+    self.budget = budget.make(config, self.plan)
     images, search = dataset.train_images, config.search
     self._splits = datasets.search_splits(images, config.data.search_fraction, search.batch_size, config.seed)
     self.total = plans.steps_per_stage(config, images)
