@@ -129,7 +129,7 @@ def strengths(of_layers: Mapping[str, Sequence[float]], operations: Sequence[str
     axes.bar(places, added[:, column], width, label=name, color=COLOURS[column % len(COLOURS)])
   axes.set_xticks(range(len(added)), list(of_layers))
   axes.set_ylabel("loss added, nats", fontsize=9)
-  axes.legend(fontsize=8, frameon=False)
+  figure.legend(loc="outside lower center", ncols=len(operations), fontsize=8, frameon=False)
   _tidy(axes)
   return figure
 

@@ -1,7 +1,8 @@
 """Searches with several seeds, of which the best is kept: DARTS's protocol (section 3.1), on validation data alone.
 
 DARTS trains the cells of four searches for a short while and compares their validation accuracies. Here it is the
-accuracy of the last supernet on the half of the data that moves the alphas, which costs nothing more; our choice.
+accuracy of the last supernet on the half of the data its weights did not learn from, which costs nothing more; our
+choice.
 """
 
 from collections.abc import Callable
