@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Sequence
+import itertools
 import statistics
 
 from experiments import figures, study as studies
@@ -64,6 +65,31 @@ def chance(main: Sequence[Line], again: Sequence[Line]) -> Table:
   )
   header = ("networks", "searched", "test error", "random", "test error", "searched less random")
   return Table("search against chance", note, header, rows)
+
+
+def within(results: Sequence[Line]) -> Table:
+  """Searches under a budget against random genotypes under the same, seed by seed."""
+  found = {(line["method"], line["seed"]): line for line in results}
+  drawn = lambda method, seed: found.get((f"random_{method}", seed))
+  pairs = {
+    method: [(line, drawn(*key)) for key, line in sorted(found.items()) if key[0] == method and drawn(*key)]
+    for method, description in METHODS.items()
+    if description.within and description.given is None
+  }
+  rows = []
+  for name, own in {**pairs, "all": [*itertools.chain(*pairs.values())]}.items():
+    if own:
+      less = [searched["test_error"] - random["test_error"] for searched, random in own]
+      mean = lambda key, which, own=own: statistics.mean(pair[which][key] for pair in own)
+      multiply_adds = (f"{mean('multiply_adds', which) / 1e6:.2f}" for which in range(2))
+      errors = (f"{mean('test_error', which):.2f}" for which in range(2))
+      rows.append((name, str(len(own)), *multiply_adds, *errors, interval_text(figures.mean(less), "+")))
+  note = (
+    "Millions of multiply-adds and test error in percent, means of the networks found and of random ones within the "
+    "same budgets; the found less the random, seed by seed, with the 95 % bootstrap interval."
+  )
+  header = ("method", "pairs", "multiply-adds", "of random", "test error", "of random", "searched less random")
+  return Table("search against chance under a budget", note, header, rows)
 
 
 def _row(method, results):

@@ -36,6 +36,8 @@ def all_tables(study: Study, found: Mapping[str, Sequence[Line]]) -> list[Table]
   if found["main"] and any(line["method"] in CHANCE for line in found["main"]):
     again = [line for name, group in study.groups.items() if group.match == "main" for line in found[name]]
     tables.append(comparisons.chance(found["main"], again))
+  if found.get("within"):
+    tables.append(comparisons.within(found["within"]))
   if found["ranking"]:
     tables.append(ranking(found["ranking"]))
   if found["noise"]:

@@ -216,6 +216,22 @@ def test_all_searches_against_chance():
   assert comparisons.chance(main[:2], []).rows == [("as they are", "2", "10.50 ± 0.71", "0", "", "none yet")]
 
 
+def test_searches_under_a_budget_against_chance_under_the_same():
+  results = [
+    line("darts_60", 0, 10.0, multiply_adds=2e6),
+    line("random_darts_60", 0, 13.0, multiply_adds=1e6),
+    line("darts_60", 1, 12.0, multiply_adds=4e6),
+    line("random_darts_60", 1, 13.0, multiply_adds=3e6),
+    line("darts_60", 2, 90.0),  # Its chance is not done yet.
+    line("lfr_darts_80", 0, 20.0, multiply_adds=1e6),
+    line("random_lfr_darts_80", 0, 19.0, multiply_adds=1e6),
+  ]
+  few, several, both = comparisons.within(results).rows
+  assert few == ("lfr_darts_80", "1", "1.00", "1.00", "20.00", "19.00", "none yet")
+  assert several == ("darts_60", "2", "3.00", "2.00", "11.00", "13.00", "-2.00 [-3.00, -1.00]")
+  assert both[:6] == ("all", "3", "2.33", "1.67", "14.00", "15.00") and both[6].startswith("-1.00 [-3.00, ")
+
+
 def test_a_budget_is_a_share_of_what_was_chosen_freely(study):
   group = Group({"lfr_darts_60": 1, "random_lfr_darts_60": 1})
   study = dataclasses.replace(study, groups={"main": Group({"lfr_darts": 1}), "within": group})
