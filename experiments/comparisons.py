@@ -69,12 +69,11 @@ def chance(main: Sequence[Line], again: Sequence[Line]) -> Table:
 
 def within(results: Sequence[Line]) -> Table:
   """Searches under a budget against random genotypes under the same, seed by seed."""
-  found = {(line["method"], line["seed"]): line for line in results}
-  drawn = lambda method, seed: found.get((f"random_{method}", seed))
+  budget = lambda line: (METHODS[line["method"]].within, line["seed"])
+  drawn = {budget(line): line for line in results if line["method"] in CHANCE}
   pairs = {
-    method: [(line, drawn(*key)) for key, line in sorted(found.items()) if key[0] == method and drawn(*key)]
-    for method, description in METHODS.items()
-    if description.within and description.given is None
+    method: [(line, drawn[budget(line)]) for line in results if line["method"] == method and budget(line) in drawn]
+    for method in SEARCHED
   }
   rows = []
   for name, own in {**pairs, "all": [*itertools.chain(*pairs.values())]}.items():
